@@ -1,0 +1,102 @@
+"""What a restorer is made of, as plain frozen data.
+
+One family covers CodeFormer, IQPIR and our own models; RestoreFormer(++) is described by the same fields where they
+apply. A config rides inside the metadata of every `.safetensors` file we write.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import CheckpointError
+
+FAMILIES = ("codeformer", "iqpir", "iqpbfr", "restoreformer", "restoreformer_plus_plus")
+CONDITIONINGS = ("none", "add", "add_multi", "adaln")
+
+
+@dataclass(frozen=True)
+class RestorerConfig:
+    """Architecture of a restorer. The defaults are CodeFormer's.
+
+    Attributes:
+        family: one of FAMILIES.
+        resolution: side of the aligned face in pixels.
+        stem: pixel-unshuffle factor before the encoder (1 for published models).
+        head: pixel-shuffle factor after the generator (1 for published models).
+        widths: channels per level; the first level works at resolution / head, each next one at half of that.
+        encoder_depths: residual blocks per encoder level, from resolution / stem down to the tokens.
+        generator_depths: residual blocks per generator level, in the order of `widths`.
+        code_dim: width of a code.
+        num_codes: entries of the common codebook.
+        num_hq_codes: entries of the HQ+ codebook; 0 = single codebook.
+        conditioning: how the lookup is told the score, one of CONDITIONINGS.
+        score_bins: bins of each score embedding ("add": one number, "add_multi": one per metric).
+        lookup_dim, lookup_layers, lookup_mlp_dim: the Transformer; heads are 64 wide.
+        fusion: pixel resolutions with a fidelity fusion module.
+        alpha: default weight of the HQ+ codes (0.8 is what IQPIR trained with).
+        attention_heads: heads of RestoreFormer's attention (8, or 4 in ++); 1 elsewhere.
+        metric: name of the metric whose score conditions the lookup, where known.
+    """
+
+    family: str = "codeformer"
+    resolution: int = 512
+    stem: int = 1
+    head: int = 1
+    widths: tuple[int, ...] = (64, 128, 128, 256, 256, 512)
+    encoder_depths: tuple[int, ...] = (2, 2, 2, 2, 2, 2)
+    generator_depths: tuple[int, ...] = (2, 2, 2, 2, 2, 2)
+    code_dim: int = 256
+    num_codes: int = 1024
+    num_hq_codes: int = 0
+    conditioning: str = "none"
+    score_bins: tuple[int, ...] = ()
+    lookup_dim: int = 512
+    lookup_layers: int = 9
+    lookup_mlp_dim: int = 1024
+    fusion: tuple[int, ...] = (32, 64, 128, 256)
+    alpha: float = 0.8
+    attention_heads: int = 1
+    metric: str = ""
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise CheckpointError(f"unknown family {self.family!r}; supported are {', '.join(FAMILIES)}.")
+        if self.conditioning not in CONDITIONINGS:
+            raise CheckpointError(f"unknown conditioning {self.conditioning!r}; there are {', '.join(CONDITIONINGS)}.")
+        if self.resolution != self.token_side * self.head * 2 ** (len(self.widths) - 1):
+            raise CheckpointError(f"resolution {self.resolution} does not fit {len(self.widths)} levels.")
+        if self.num_hq_codes not in (0, self.num_codes):
+            raise CheckpointError(
+                f"both codebooks share one head, so they must be of equal size; got {self.num_codes} and {self.num_hq_codes}."
+            )
+
+    @property
+    def token_side(self) -> int:
+        """Tokens along one side of the code map."""
+        return self.resolution // (self.head * 2 ** (len(self.widths) - 1))
+
+    @property
+    def num_tokens(self) -> int:
+        return self.token_side**2
+
+    @property
+    def encoder_widths(self) -> tuple[int, ...]:
+        """Channels per encoder level, from resolution / stem down to the tokens."""
+        return self.widths[len(self.widths) - len(self.encoder_depths) :]
+
+    @property
+    def num_books(self) -> int:
+        return 2 if self.num_hq_codes else 1
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "RestorerConfig":
+        """Read a config written by `to_json`; unknown or missing fields raise CheckpointError."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        except (TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"the config inside the file cannot be read ({error}).") from error

@@ -1,0 +1,154 @@
+"""The standard degradation of blind face restoration: blur, downsample, noise, JPEG, resize back.
+
+    lq = { JPEG_q [ (hq * k_sigma) down_r + n_delta ] } up_r
+
+CodeFormer (Zhou et al. 2022, eq. 6; arXiv 2206.11253), GFPGAN (Wang et al. 2021, eq. 1). Ranges are those of
+CodeFormer's training files for 512 px faces. Blur and downsampling act on the face, not on the pixel grid: for other
+resolutions they are scaled by resolution / 512, so `full` looks equally bad at 256 px.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import InputError
+from .image import check_images
+
+REFERENCE_RESOLUTION = 512
+
+
+@dataclass(frozen=True)
+class DegradationRange:
+    """Uniform ranges (low, high) of each step; `anisotropic` is the share of images blurred by a rotated ellipse."""
+
+    blur_sigma: tuple[float, float]  # pixels at 512
+    downsample: tuple[float, float]  # factor at 512
+    noise: tuple[float, float]  # standard deviation in 8-bit steps
+    jpeg: tuple[float, float]  # quality, 100 = least loss
+    anisotropic: float = 0.5
+
+    def __post_init__(self) -> None:
+        for field in fields(self)[:4]:
+            low, high = getattr(self, field.name)
+            if not low <= high:
+                raise InputError(f"{field.name} needs low <= high, got ({low}, {high}).")
+
+
+# CodeFormer options/CodeFormer_stage3.yml (small) and CodeFormer_stage2.yml (large).
+PRESETS = {
+    "mild": DegradationRange(blur_sigma=(0.1, 10), downsample=(1, 12), noise=(0, 15), jpeg=(60, 100)),
+    "full": DegradationRange(blur_sigma=(1, 15), downsample=(4, 30), noise=(0, 20), jpeg=(30, 80)),
+}
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """One drawn degradation, in pixels of the image it is applied to. The defaults change nothing."""
+
+    sigma: tuple[float, float] = (0.0, 0.0)  # standard deviations along the ellipse's axes
+    angle: float = 0.0  # radians
+    downsample: float = 1.0
+    noise: float = 0.0  # in 8-bit steps
+    jpeg: float | None = None  # quality, None = no compression
+    seed: int = 0  # of the noise
+
+
+def draw(preset: str | DegradationRange, seed: int, resolution: int) -> Degradation:
+    """Draw one degradation for an image of `resolution` pixels. Equal arguments give equal results."""
+    ranges = preset
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise InputError(f"unknown degradation preset {preset!r}; there are {', '.join(PRESETS)}.")
+        ranges = PRESETS[preset]
+    generator = torch.Generator().manual_seed(seed)
+    uniform = torch.rand(7, generator=generator, dtype=torch.float64).tolist()
+
+    def between(bounds: tuple[float, float], u: float) -> float:
+        return bounds[0] + (bounds[1] - bounds[0]) * u
+
+    scale = resolution / REFERENCE_RESOLUTION
+    sigma_x = between(ranges.blur_sigma, uniform[0]) * scale
+    sigma_y = between(ranges.blur_sigma, uniform[1]) * scale
+    is_anisotropic = uniform[2] < ranges.anisotropic
+    return Degradation(
+        sigma=(sigma_x, sigma_y if is_anisotropic else sigma_x),
+        angle=(uniform[3] * 2 - 1) * math.pi,
+        downsample=max(1.0, between(ranges.downsample, uniform[4]) * scale),
+        noise=between(ranges.noise, uniform[5]),
+        jpeg=between(ranges.jpeg, uniform[6]),
+        seed=seed,
+    )
+
+
+def gaussian_blur(images: Tensor, sigmas: Sequence[tuple[float, float]], angles: Sequence[float]) -> Tensor:
+    """Blur each of (B, C, H, W) with its own rotated Gaussian, exactly, in the frequency domain.
+
+    The Fourier transform of a Gaussian with covariance S is exp(-2 pi^2 f^T S f), so no kernel is ever cut off.
+    Borders are reflected.
+    """
+    height, width = images.shape[2:]
+    largest = max(max(sigma) for sigma in sigmas)
+    if largest == 0:
+        return images
+    pad = min(math.ceil(3 * largest), height - 1, width - 1)
+    padded = F.pad(images.float(), (pad, pad, pad, pad), mode="reflect")
+    device = images.device
+    f_y = torch.fft.fftfreq(padded.shape[2], device=device)[:, None]
+    f_x = torch.fft.rfftfreq(padded.shape[3], device=device)[None, :]
+    sigma = torch.tensor(sigmas, device=device)[:, :, None, None]
+    angle = torch.tensor(angles, device=device)[:, None, None]
+    along = f_x * angle.cos() + f_y * angle.sin()
+    across = f_y * angle.cos() - f_x * angle.sin()
+    transfer = torch.exp(-2 * math.pi**2 * ((sigma[:, 0] * along) ** 2 + (sigma[:, 1] * across) ** 2))
+    blurred = torch.fft.irfft2(torch.fft.rfft2(padded) * transfer[:, None], s=padded.shape[2:])
+    return blurred[:, :, pad : pad + height, pad : pad + width].to(images.dtype)
+
+
+def apply(images: Tensor, degradations: Sequence[Degradation]) -> Tensor:
+    """Degrade each of (B, 3, H, W) in [0, 1] by its own degradation; same shape, differentiable, in [0, 1]."""
+    if len(degradations) != len(images):
+        raise InputError(f"{len(images)} images need as many degradations, got {len(degradations)}.")
+    blurred = gaussian_blur(images, [d.sigma for d in degradations], [d.angle for d in degradations])
+    return torch.cat([_degrade_small(b[None], d) for b, d in zip(blurred, degradations, strict=True)])
+
+
+def _degrade_small(image: Tensor, degradation: Degradation) -> Tensor:
+    height, width = image.shape[2:]
+    small_size = (max(8, round(height / degradation.downsample)), max(8, round(width / degradation.downsample)))
+    small = image
+    if small_size != (height, width):
+        small = F.interpolate(image, size=small_size, mode="bilinear", align_corners=False)
+    if degradation.noise > 0:
+        generator = torch.Generator().manual_seed(degradation.seed)
+        noise = torch.randn(small.shape, generator=generator).to(small)
+        small = small + noise * (degradation.noise / 255)
+    small = small.clamp(0, 1)
+    if degradation.jpeg is not None:
+        from kornia.enhance import jpeg_codec_differentiable
+
+        quality = torch.tensor([degradation.jpeg], device=small.device, dtype=small.dtype)
+        small = jpeg_codec_differentiable(small, quality).clamp(0, 1)
+    if small_size != (height, width):
+        small = F.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
+    return small
+
+
+def degrade(images: Tensor, preset: str | DegradationRange = "full", seed: int | Sequence[int] = 0) -> Tensor:
+    """Degrade (B, 3, H, W) in [0, 1] at random: same shape, on the same device.
+
+    Args:
+        images: aligned faces.
+        preset: "mild" or "full" (CodeFormer's stage 3 and stage 2 ranges), or ranges of your own.
+        seed: one seed per image, or one number s, meaning s, s + 1, ... An image's result depends on its own seed
+            only, not on its neighbours.
+    """
+    check_images(images)
+    seeds = [seed + i for i in range(len(images))] if isinstance(seed, int) else list(seed)
+    if len(seeds) != len(images):
+        raise InputError(f"{len(images)} images need as many seeds, got {len(seeds)}.")
+    resolution = min(images.shape[2:])
+    return apply(images, [draw(preset, s, resolution) for s in seeds])

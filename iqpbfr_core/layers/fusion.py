@@ -1,0 +1,31 @@
+"""Fidelity: encoder features modulate the generator (CodeFormer's controllable feature transformation, eq. 5)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .residual import ResidualBlock
+
+
+class FidelityFusion(nn.Module):
+    """generator + w * (scale * generator + shift), with scale and shift predicted from both feature maps."""
+
+    def __init__(self, dim: int, operations: Any = nn) -> None:
+        super().__init__()
+
+        def branch() -> nn.Sequential:
+            return nn.Sequential(
+                operations.Conv2d(dim, dim, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                operations.Conv2d(dim, dim, 3, padding=1),
+            )
+
+        self.encode_enc = ResidualBlock(2 * dim, dim, operations)
+        self.scale = branch()
+        self.shift = branch()
+
+    def forward(self, encoder: Tensor, generator: Tensor, weight: float | Tensor) -> Tensor:
+        """encoder, generator: (B, C, H, W); weight: number or (B, 1, 1, 1) in [0, 1]."""
+        h = self.encode_enc(torch.cat([encoder, generator], dim=1))
+        return generator + weight * (generator * self.scale(h) + self.shift(h))

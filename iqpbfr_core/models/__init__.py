@@ -1,0 +1,1 @@
+"""The networks. Layers are built from an injectable `operations` namespace, `torch.nn` unless told otherwise."""

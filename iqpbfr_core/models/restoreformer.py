@@ -1,0 +1,169 @@
+"""RestoreFormer (Wang et al. 2022, arXiv 2201.06374) and RestoreFormer++ (2023, arXiv 2308.07228).
+
+No code prediction: the nearest code of the encoder's output, then a decoder whose attention looks back at the
+encoder's maps. The networks differ in the number of heads and in one more attention scale of ++. The interface is
+CodeRestorer's; negative distances to the codes serve as logits. There is no score, no fidelity knob and no AdaIN.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..config import RestorerConfig
+from ..layers.attention import CrossAttentionBlock
+from ..layers.residual import Downsample, Upsample, group_norm
+from .codebook import Codebook, to_map, to_tokens
+
+
+class _ResidualBlock(nn.Module):
+    """VQGAN's residual block with the names of the released file (`nin_shortcut`)."""
+
+    def __init__(self, in_dim: int, out_dim: int, operations: Any) -> None:
+        super().__init__()
+        self.norm1 = group_norm(in_dim, operations)
+        self.conv1 = operations.Conv2d(in_dim, out_dim, 3, padding=1)
+        self.norm2 = group_norm(out_dim, operations)
+        self.conv2 = operations.Conv2d(out_dim, out_dim, 3, padding=1)
+        self.nin_shortcut = operations.Conv2d(in_dim, out_dim, 1) if in_dim != out_dim else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        silu = nn.functional.silu
+        h = self.conv2(silu(self.norm2(self.conv1(silu(self.norm1(x))))))
+        return h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+
+
+class _Level(nn.Module):
+    """Residual blocks of one resolution, each followed by attention where there is any, then a change of resolution."""
+
+    def __init__(self, in_dim: int, dim: int, depth: int, num_heads: int, resample: str, operations: Any) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(_ResidualBlock(in_dim if i == 0 else dim, dim, operations) for i in range(depth))
+        self.attn = nn.ModuleList(CrossAttentionBlock(dim, num_heads, operations) for _ in range(depth if num_heads else 0))
+        if resample == "down":
+            self.downsample = Downsample(dim, operations)
+        elif resample == "up":
+            self.upsample = Upsample(dim, operations)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        for index, block in enumerate(self.block):
+            x = block(x)
+            if self.attn:
+                x = self.attn[index](x, context)
+        return x
+
+
+class _Middle(nn.Module):
+    def __init__(self, dim: int, num_heads: int, operations: Any) -> None:
+        super().__init__()
+        self.block_1 = _ResidualBlock(dim, dim, operations)
+        self.attn_1 = CrossAttentionBlock(dim, num_heads, operations)
+        self.block_2 = _ResidualBlock(dim, dim, operations)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, config: RestorerConfig, operations: Any) -> None:
+        super().__init__()
+        widths, heads = config.widths, config.attention_heads
+        last = len(widths) - 1
+        self.conv_in = operations.Conv2d(3, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(
+            _Level(
+                widths[max(0, i - 1)],
+                width,
+                config.encoder_depths[i],
+                heads if i == last else 0,
+                "" if i == last else "down",
+                operations,
+            )
+            for i, width in enumerate(widths)
+        )
+        self.mid = _Middle(widths[-1], heads, operations)
+        self.norm_out = group_norm(widths[-1], operations)
+        self.conv_out = operations.Conv2d(widths[-1], config.code_dim, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """Skips: {level: map before downsampling}, the last level's after its first middle block, and -1 the middle's."""
+        skips = {}
+        x = self.conv_in(x)
+        for index, level in enumerate(self.down):
+            x = level(x)
+            if index < len(self.down) - 1:
+                skips[index] = x
+                x = level.downsample(x)
+        x = self.mid.block_1(x)
+        skips[len(self.down) - 1] = x
+        x = self.mid.block_2(self.mid.attn_1(x))
+        skips[-1] = x
+        return self.conv_out(nn.functional.silu(self.norm_out(x))), skips
+
+
+class _Decoder(nn.Module):
+    def __init__(self, config: RestorerConfig, operations: Any) -> None:
+        super().__init__()
+        widths, heads = config.widths, config.attention_heads
+        last = len(widths) - 1
+        num_attended = 2 if config.family == "restoreformer_plus_plus" else 1
+        self.conv_in = operations.Conv2d(config.code_dim, widths[-1], 3, padding=1)
+        self.mid = _Middle(widths[-1], heads, operations)
+        self.up = nn.ModuleList(
+            _Level(
+                widths[min(last, i + 1)],
+                width,
+                config.generator_depths[i],
+                heads if i > last - num_attended else 0,
+                "up" if i else "",
+                operations,
+            )
+            for i, width in enumerate(widths)
+        )
+        self.norm_out = group_norm(widths[0], operations)
+        self.conv_out = operations.Conv2d(widths[0], 3, 3, padding=1)
+
+    def forward(self, x: Tensor, skips: dict[int, Tensor]) -> Tensor:
+        x = self.mid.block_1(self.conv_in(x))
+        x = self.mid.block_2(self.mid.attn_1(x, skips[-1]))
+        for index in reversed(range(len(self.up))):
+            x = self.up[index](x, skips.get(index))
+            if index:
+                x = self.up[index].upsample(x)
+        return self.conv_out(nn.functional.silu(self.norm_out(x)))
+
+
+class RestoreFormer(nn.Module):
+    """Same interface as CodeRestorer. Images are (B, 3, R, R) in [-1, 1]."""
+
+    def __init__(self, config: RestorerConfig, operations: Any = nn) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = _Encoder(config, operations)
+        self.quant_conv = operations.Conv2d(config.code_dim, config.code_dim, 1)
+        self.quantize = Codebook(config.num_codes, config.code_dim, operations)
+        self.post_quant_conv = operations.Conv2d(config.code_dim, config.code_dim, 1)
+        self.decoder = _Decoder(config, operations)
+
+    @property
+    def codebooks(self) -> tuple[Codebook, ...]:
+        return (self.quantize,)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        z, skips = self.encoder(images)
+        return self.quant_conv(z), skips
+
+    def condition(self, z: Tensor, score: Tensor | None) -> Tensor:
+        return z
+
+    def logits(self, z: Tensor, score: Tensor | None) -> Tensor:
+        """Negative squared distances to every code, (B, N, K, 1)."""
+        return -self.quantize.distances(to_tokens(z))[..., None]
+
+    def quantise(self, indices: Tensor, alpha: Tensor | float, like: Tensor) -> Tensor:
+        return to_map(self.quantize.lookup(indices[..., 0], like), self.config.token_side)
+
+    def mix(self, weights: Tensor, alpha: Tensor | float) -> Tensor:
+        return to_map(self.quantize.mix(weights[..., 0]), self.config.token_side)
+
+    def generate(
+        self, z_q: Tensor, z: Tensor, skips: dict[int, Tensor], fidelity: Tensor | float = 0.0, adain: bool = False
+    ) -> Tensor:
+        """Fidelity and AdaIN do not exist in this family and change nothing."""
+        return self.decoder(self.post_quant_conv(z_q), skips)

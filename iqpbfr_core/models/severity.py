@@ -1,0 +1,48 @@
+"""The built-in quality model: a small convolutional network that grades how degraded a face is.
+
+It sees what a degradation does to texture, so it pools means and spreads of feature maps (as style statistics do,
+Gatys et al. 2016) at four scales instead of looking for content. Batch normalisation keeps it cheap on a CPU; in
+evaluation mode an image's score does not depend on its batch.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+RESOLUTION = 256
+WIDTHS = (24, 48, 96, 160)
+
+
+class _Stage(nn.Module):
+    """Residual stage that halves the resolution."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_dim, out_dim, 3, stride=2, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(out_dim)
+        self.conv2 = nn.Conv2d(out_dim, out_dim, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(x + self.norm2(self.conv2(x)))
+
+
+class SeverityNet(nn.Module):
+    """(B, 3, H, W) in [0, 1] to a score (B,) in (0, 1); 1 = undegraded. Trained for faces 256 pixels wide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            _Stage(i, o) for i, o in zip((3, *WIDTHS[:-1]), WIDTHS, strict=True)
+        )
+        self.head = nn.Sequential(nn.Linear(2 * sum(WIDTHS), 128), nn.ReLU(), nn.Linear(128, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images * 2 - 1
+        statistics = []
+        for stage in self.stages:
+            x = stage(x)
+            flat = x.flatten(2).float()
+            statistics += [flat.mean(2), (flat.var(2, correction=0) + 1e-6).sqrt()]
+        return self.head(torch.cat(statistics, 1).to(x.dtype)).sigmoid()[:, 0].float()

@@ -1,0 +1,253 @@
+"""Encode, look up, decode: the public face of every restorer, whatever its family.
+
+    r = load_restorer("builtin")
+    f = r.encode(lq)                    # aligned faces (B, 3, R, R) in [0, 1]
+    c = r.lookup(f, quality=1.0)        # codes
+    y = r.decode(c, f, fidelity=0.5)    # restored faces in [0, 1]
+"""
+
+import os
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .config import RestorerConfig
+from .errors import InputError
+from .image import check_images, from_network, to_network
+from .models.code_restorer import CodeRestorer
+from .models.restoreformer import RestoreFormer
+
+Network = CodeRestorer | RestoreFormer
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the encoder saw: `z` (B, C, t, t) and the maps {resolution: (B, c, s, s)} for fidelity and attention."""
+
+    z: Tensor
+    skips: dict[int, Tensor]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What the lookup decided.
+
+    Attributes:
+        indices: (B, N) for one codebook; (B, N, 2) for two: [..., 0] HQ+, [..., 1] common.
+        logits: (B, N, K) or (B, N, K, 2) they were chosen from.
+        alpha: weight of the HQ+ codes.
+        quality: (B,) score that was asked for, None = null condition.
+    """
+
+    indices: Tensor
+    logits: Tensor
+    alpha: float
+    quality: Tensor | None
+
+    def with_indices(self, indices: Tensor) -> "Codes":
+        """The same decision with other indices."""
+        if indices.shape != self.indices.shape:
+            raise InputError(f"indices must have shape {tuple(self.indices.shape)}, got {tuple(indices.shape)}.")
+        return replace(self, indices=indices)
+
+
+class Restorer:
+    """A network with its config; checks what comes in, converts ranges, and keeps the three steps apart."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network.eval().requires_grad_(False)
+
+    @property
+    def config(self) -> RestorerConfig:
+        return self.network.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.quantize.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.quantize.embedding.weight.dtype
+
+    @property
+    def has_quality(self) -> bool:
+        """Whether the lookup can be told a quality."""
+        return self.config.conditioning != "none"
+
+    @property
+    def has_fidelity(self) -> bool:
+        """Whether decoding has a fidelity knob."""
+        return bool(self.config.fusion)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Restorer":
+        """Move and convert the weights in place; returns itself."""
+        self.network.to(device=device, dtype=dtype)
+        return self
+
+    def encode(self, images: Tensor) -> Features:
+        """Aligned faces (B, 3, R, R) in [0, 1], R = config.resolution -> Features. Raises InputError on anything else."""
+        check_images(images)
+        side = self.config.resolution
+        if tuple(images.shape[2:]) != (side, side):
+            raise InputError(
+                f"this model works on aligned faces of {side}x{side} pixels, got {images.shape[3]}x{images.shape[2]}. "
+                "Resize the aligned face first (iqpbfr_core.image.resize)."
+            )
+        z, skips = self.network.encode(to_network(images.to(device=self.device, dtype=self.dtype)))
+        return Features(z, skips)
+
+    def lookup(
+        self,
+        features: Features,
+        quality: float | Tensor | None = 1.0,
+        guidance: float = 1.0,
+        alpha: float | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Codes:
+        """Predict the codes.
+
+        Args:
+            features: from `encode`.
+            quality: wanted score in [0, 1], a number or (B,); None asks for the null condition (only "adaln"
+                models have one). Models without a score (CodeFormer, RestoreFormer) are not affected.
+            guidance: l_null + guidance * (l_score - l_null); 1 is off. Needs an "adaln" model.
+            alpha: weight of the HQ+ codes, at least 0; None takes the model's own. No effect with one codebook.
+            temperature: 0 takes the likeliest code; above 0, codes are sampled.
+            seed: of the sampling; every image of a batch draws the same noise, so a batch equals its singles.
+        """
+        score = self._check_quality(quality, len(features.z))
+        alpha = self.config.alpha if alpha is None else alpha
+        _check_range("alpha", alpha, 0, None)
+        _check_range("temperature", temperature, 0, None)
+        _check_range("guidance", guidance, 0, None)
+        has_null = self.config.conditioning == "adaln"
+        if guidance != 1 and (not has_null or score is None):
+            raise InputError(
+                f"guidance {guidance} needs a model with a null condition and a quality to be guided to; "
+                f"this one is {self.config.family} with conditioning {self.config.conditioning!r}. Use guidance 1."
+            )
+        z = self.network.condition(features.z, score)
+        logits = self.network.logits(z, score).float()
+        if guidance != 1:
+            null = self.network.logits(z, None).float()
+            logits = null + guidance * (logits - null)
+        indices = _choose(logits, temperature, seed)
+        if self.config.num_books == 1:
+            logits, indices = logits[..., 0], indices[..., 0]
+        return Codes(indices, logits, float(alpha), score)
+
+    def decode(self, codes: Codes, features: Features, fidelity: float | Tensor = 0.0, adain: bool = True) -> Tensor:
+        """Codes to faces (B, 3, R, R) in [0, 1], float32.
+
+        Args:
+            codes: from `lookup`.
+            features: the ones the codes were predicted from.
+            fidelity: 0 = quality (codes alone) ... 1 = as close to the input as the model can; number or (B,).
+                Models without fusion are not affected.
+            adain: match mean and spread of the codes to the input's features, as the official scripts do.
+        """
+        return from_network(self.decode_raw(codes, features, fidelity, adain))
+
+    def decode_raw(self, codes: Codes, features: Features, fidelity: float | Tensor = 0.0, adain: bool = True) -> Tensor:
+        """`decode` in the network's own scale, [-1, 1] but not clamped, in the network's dtype."""
+        self.check_codes(codes, features)
+        indices = codes.indices if self.config.num_books == 2 else codes.indices[..., None]
+        z_q = self.network.quantise(indices.to(features.z.device), codes.alpha, like=features.z)
+        return self.generate(z_q, features, codes.quality, fidelity, adain)
+
+    def generate(
+        self, z_q: Tensor, features: Features, quality: Tensor | None, fidelity: float | Tensor, adain: bool
+    ) -> Tensor:
+        """The generator on quantised features z_q (B, C, t, t); unclamped, in [-1, 1] where trained."""
+        weight = self._check_fidelity(fidelity, features.z)
+        z = self.network.condition(features.z, quality)
+        return self.network.generate(z_q, z, features.skips, weight, adain)
+
+    @torch.no_grad()
+    def restore(
+        self,
+        images: Tensor,
+        quality: float | Tensor | None = 1.0,
+        fidelity: float | Tensor = 0.5,
+        guidance: float = 1.0,
+        alpha: float | None = None,
+        adain: bool = True,
+    ) -> Tensor:
+        """Encode, look up and decode in one call; arguments as there."""
+        features = self.encode(images)
+        return self.decode(self.lookup(features, quality, guidance, alpha), features, fidelity, adain)
+
+    def check_codes(self, codes: Codes, features: Features) -> None:
+        """Raise InputError unless `codes` can be decoded by this model together with `features`."""
+        books = () if self.config.num_books == 1 else (2,)
+        expected = (len(features.z), self.config.num_tokens, *books)
+        if tuple(codes.indices.shape) != expected:
+            raise InputError(
+                f"these codes have shape {tuple(codes.indices.shape)}, this model and batch need {expected}: "
+                "they come from another model or another batch."
+            )
+        largest = int(codes.indices.max())
+        if largest >= self.config.num_codes or int(codes.indices.min()) < 0:
+            raise InputError(f"code {largest} does not exist: this model has {self.config.num_codes} codes per codebook.")
+
+    def _check_quality(self, quality: float | Tensor | None, batch: int) -> Tensor | None:
+        if quality is None:
+            if self.config.conditioning in ("add", "add_multi"):
+                raise InputError("this model has no null condition: give it a quality in [0, 1].")
+            return None
+        score = torch.as_tensor(quality, dtype=torch.float32, device=self.device)
+        if score.ndim == 0:
+            score = score.expand(batch)
+        if tuple(score.shape) != (batch,):
+            raise InputError(f"quality must be a number or have shape ({batch},), got {tuple(score.shape)}.")
+        if not ((score >= 0) & (score <= 1)).all():
+            raise InputError(f"quality must lie in [0, 1], got {_describe(score)}.")
+        return score
+
+    def _check_fidelity(self, fidelity: float | Tensor, like: Tensor) -> float | Tensor:
+        if isinstance(fidelity, Tensor) and fidelity.ndim > 0:
+            if tuple(fidelity.shape) != (len(like),):
+                raise InputError(f"fidelity must be a number or have shape ({len(like)},), got {tuple(fidelity.shape)}.")
+            if not ((fidelity >= 0) & (fidelity <= 1)).all():
+                raise InputError(f"fidelity must lie in [0, 1], got {_describe(fidelity)}.")
+            return fidelity.to(like)[:, None, None, None]
+        _check_range("fidelity", float(fidelity), 0, 1)
+        return float(fidelity)
+
+
+def _describe(values: Tensor) -> str:
+    return str([round(v, 4) for v in values.tolist()])
+
+
+def _check_range(name: str, value: float, low: float, high: float | None) -> None:
+    if not (value >= low and (high is None or value <= high) and value < float("inf")):
+        wanted = f"at least {low}" if high is None else f"in [{low}, {high}]"
+        raise InputError(f"{name} must be {wanted}, got {value}.")
+
+
+def _choose(logits: Tensor, temperature: float, seed: int) -> Tensor:
+    """Logits (B, N, K, books) to indices (B, N, books): the maximum, or a sample by the Gumbel trick."""
+    if temperature > 0:
+        generator = torch.Generator().manual_seed(seed)
+        uniform = torch.rand(logits.shape[1:], generator=generator).clamp(1e-12, 1 - 1e-7)
+        logits = logits - temperature * (-uniform.log()).log().to(logits.device)
+    return logits.argmax(2)
+
+
+def load_restorer(
+    source: str | os.PathLike[str] = "builtin", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Restorer:
+    """Load a restorer from a file, or the built-in one.
+
+    Args:
+        source: "builtin", or the path of a `.safetensors`, `.pth` or `.ckpt` file of a supported family.
+        device, dtype: where and how the weights are kept; float16 and bfloat16 work on every device.
+
+    Raises:
+        CheckpointError: the file cannot be read, belongs to no supported family or does not fit it.
+    """
+    from .checkpoint import load_network
+
+    return Restorer(load_network(source)).to(device, dtype)

@@ -1,0 +1,175 @@
+"""Stage 1: the dual codebook autoencoder.
+
+    z = E(x);  z_q = common[k] + alpha * [score(x) > tau] * hq[k'];  x' = G(z_q)
+
+Losses: L1 and gradients, commitment, and from `GAN_FROM` on a hinge GAN with VQGAN's adaptive weight and feature
+matching. HQ dropout: on a share of the HQ images the HQ+ part is left out, so the common codes alone always make a
+whole face.
+"""
+
+import copy
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from ..checkpoint import save_network
+from ..config import RestorerConfig
+from ..models.code_restorer import CodeRestorer
+from ..models.severity import SeverityNet
+from .imperfection import imperfect
+from .losses import PatchDiscriminator, adaptive_weight, feature_matching, hinge_loss, reconstruction_loss
+from .quantiser import DualQuantiser, perplexity
+
+COMMITMENT = 0.25
+HQ_DROPOUT = 0.1
+HQ_QUANTILE = 0.25  # of the clean training faces: three quarters of them count as high quality
+QUANTISE_FROM = 0.05  # of the run: the encoder first learns to be invertible
+GAN_FROM = 0.3
+GAN_WEIGHT = 0.4
+FEATURE_MATCHING = 0.4
+EMA = 0.998
+
+
+class Averaged:
+    """Exponential moving average of a module's weights (Polyak), kept in a copy."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        decay = min(EMA, (1 + step) / (10 + step))
+        for average, value in zip(self.module.parameters(), module.parameters(), strict=True):
+            average.lerp_(value, 1 - decay)
+
+
+class AutoencoderStage:
+    """See the module's docstring."""
+
+    def __init__(self, config: RestorerConfig, metric: SeverityNet, steps: int, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.steps = steps
+        self.network = CodeRestorer(config)
+        self.quantiser = DualQuantiser(self.network)
+        self.network.quantize.requires_grad_(False)
+        if config.num_hq_codes:
+            self.network.quantize_aesthetic.requires_grad_(False)
+        self.discriminator = PatchDiscriminator()
+        self.average = Averaged(self.network)
+        self.metric = metric.eval().requires_grad_(False)
+        learnt = [*self.network.encoder.parameters(), *self.network.generator.parameters()]
+        self.modules: dict[str, nn.Module] = {
+            "network": self.network,
+            "quantiser": self.quantiser,
+            "discriminator": self.discriminator,
+            "average": self.average.module,
+        }
+        self.optimizers: dict[str, Optimizer] = {
+            "network": AdamW(learnt, 4e-4, betas=(0.8, 0.99), weight_decay=1e-4),
+            "discriminator": AdamW(self.discriminator.parameters(), 3e-4, betas=(0.5, 0.99), weight_decay=1e-4),
+        }
+        self.threshold = 0.0
+
+    def start(self, accelerator: Accelerator, faces: Tensor) -> None:
+        self.metric.to(accelerator.device)
+        with torch.no_grad():
+            self.threshold = self.metric(faces).quantile(HQ_QUANTILE).item()
+
+    def step(self, accelerator: Accelerator, faces: Tensor, seeds: Tensor, step: int) -> dict[str, float]:
+        with torch.no_grad():
+            faces = imperfect(faces, seeds)
+            is_hq = self.metric(faces) > self.threshold
+            dropped = torch.rand(len(faces), device=faces.device) < HQ_DROPOUT
+            target = faces * 2 - 1
+        progress = step / self.steps
+        values: dict[str, float] = {}
+        with accelerator.autocast():
+            z, _ = self.network.encode(target)
+        z = z.float()
+        commitment = z.new_zeros(())
+        z_used = z
+        if progress >= QUANTISE_FROM:
+            if not self.quantiser.is_initialised:
+                self.quantiser.initialise(z.detach())
+            indices = self.quantiser.indices(z, is_hq & ~dropped)
+            z_q = self.network.quantise(indices, self.network.config.alpha, like=z)
+            commitment = F.mse_loss(z, z_q) / z.detach().var()
+            z_used = z + (z_q - z).detach()
+            self.quantiser.update(z.detach(), indices)
+            values["perplexity_common"] = perplexity(indices[..., -1], self.network.config.num_codes)
+            values["perplexity_hq"] = perplexity(indices[is_hq & ~dropped][..., 0], self.network.config.num_codes)
+        with accelerator.autocast():
+            output = self.network.generator(z_used, self.network.fuse_convs_dict, {}, 0.0).float()
+        reconstruction = reconstruction_loss(output, target)
+        loss = reconstruction + COMMITMENT * commitment
+        if progress >= GAN_FROM:
+            loss = loss + self._adversarial(accelerator, output, target, reconstruction, values, progress)
+        self._update("network", loss, accelerator)
+        self.average.update(self.network, step)
+        self.average.module.quantize.load_state_dict(self.network.quantize.state_dict())
+        if self.network.config.num_hq_codes:
+            self.average.module.quantize_aesthetic.load_state_dict(self.network.quantize_aesthetic.state_dict())
+        return {
+            "l1": F.l1_loss(output, target).item(),
+            "psnr": (10 * torch.log10(4 / F.mse_loss(output.clamp(-1, 1), target))).item(),
+            "commitment": commitment.item(),
+            "hq_share": is_hq.float().mean().item(),
+            "perplexity_common": values.get("perplexity_common", 0.0),
+            "perplexity_hq": values.get("perplexity_hq", 0.0),
+            "gan": values.get("gan", 0.0),
+            "matching": values.get("matching", 0.0),
+            "discriminator": values.get("discriminator", 0.0),
+        }
+
+    def _adversarial(
+        self,
+        accelerator: Accelerator,
+        output: Tensor,
+        target: Tensor,
+        reconstruction: Tensor,
+        values: dict[str, float],
+        progress: float,
+    ) -> Tensor:
+        """Update the discriminator on this batch, then return the generator's adversarial loss."""
+        with accelerator.autocast():
+            decisions, _ = self.discriminator(torch.cat([target, output.detach()]))
+        loss = hinge_loss(*decisions.chunk(2))
+        self._update("discriminator", loss, accelerator)
+        self.discriminator.requires_grad_(False)
+        with accelerator.autocast():
+            decision, fake = self.discriminator(output)
+            with torch.no_grad():
+                _, real = self.discriminator(target)
+        self.discriminator.requires_grad_(True)
+        adversarial = -decision.float().mean()
+        matching = feature_matching(fake, real)
+        weight = adaptive_weight(reconstruction, adversarial, self.network.generator.blocks[-1].weight)
+        ramp = min(1.0, (progress - GAN_FROM) / 0.1)
+        values |= {"gan": adversarial.item(), "matching": matching.item(), "discriminator": loss.item()}
+        return ramp * (GAN_WEIGHT * weight * adversarial + FEATURE_MATCHING * matching)
+
+    def _update(self, name: str, loss: Tensor, accelerator: Accelerator) -> None:
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad()
+        accelerator.backward(loss)
+        nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
+        optimizer.step()
+
+    @torch.no_grad()
+    def samples(self, faces: Tensor) -> Tensor:
+        """Rows: face, reconstruction from both books, from the common book alone."""
+        network = self.average.module
+        z, _ = network.encode(faces * 2 - 1)
+        rows = [faces]
+        for is_hq in (True, False):
+            indices = self.quantiser.indices(z, torch.full((len(faces),), is_hq, device=faces.device))
+            z_q = network.quantise(indices, network.config.alpha, like=z)
+            rows.append((network.generator(z_q, network.fuse_convs_dict, {}, 0.0) * 0.5 + 0.5).clamp(0, 1))
+        return torch.cat([torch.cat(list(row), 2) for row in rows], 1)
+
+    def export(self, path: Path) -> None:
+        save_network(self.average.module, path)

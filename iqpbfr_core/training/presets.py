@@ -1,0 +1,47 @@
+"""Named architectures and recipes of `iqpbfr train`."""
+
+from ..config import RestorerConfig
+
+# 256 px faces, 16x16 tokens, two codebooks: small enough for a CPU.
+SMALL = RestorerConfig(
+    family="iqpbfr",
+    resolution=256,
+    stem=4,
+    head=2,
+    widths=(32, 64, 128, 256),
+    encoder_depths=(1, 2, 2),
+    generator_depths=(1, 1, 2, 2),
+    code_dim=128,
+    num_codes=1024,
+    num_hq_codes=1024,
+    conditioning="adaln",
+    lookup_dim=256,
+    lookup_layers=6,
+    lookup_mlp_dim=512,
+    fusion=(32, 64),
+    alpha=1.0,
+    metric="severity",
+)
+
+# A few seconds of training in tests; learns nothing worth keeping.
+TINY = RestorerConfig(
+    family="iqpbfr",
+    resolution=64,
+    stem=2,
+    head=2,
+    widths=(16, 32, 64),
+    encoder_depths=(1, 1, 1),
+    generator_depths=(1, 1, 1),
+    code_dim=32,
+    num_codes=32,
+    num_hq_codes=32,
+    conditioning="adaln",
+    lookup_dim=64,
+    lookup_layers=2,
+    lookup_mlp_dim=128,
+    fusion=(16, 32),
+    alpha=1.0,
+    metric="severity",
+)
+
+PRESETS = {"small": SMALL, "tiny": TINY}

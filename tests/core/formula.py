@@ -1,0 +1,52 @@
+"""Weights and images filled by a formula, so that parity with published architectures needs no published weights."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+REFERENCES = Path(__file__).parents[1] / "references"
+
+
+def _noise(key: str, count: int) -> np.ndarray:
+    """Pseudo-random numbers in [0, 1) that depend on `key` alone, in float64."""
+    seed = zlib.crc32(key.encode()) % 9973
+    value = np.sin(12.9898 * np.arange(count, dtype=np.float64) + 78.233 * seed) * 43758.5453
+    return value - np.floor(value)
+
+
+def fill(key: str, shape: list[int]) -> torch.Tensor:
+    """The weights of state-dict entry `key`."""
+    count = int(np.prod(shape))
+    x = 2 * _noise(key, count) - 1
+    if "embedding.weight" in key or key.startswith("score_embed"):
+        values = x if "quantize" in key else 0.2 * x
+    elif key == "position_emb":
+        values = 0.1 * x
+    elif len(shape) >= 2:
+        values = x * np.sqrt(3 / np.prod(shape[1:]))
+    elif key.endswith("weight"):
+        values = 1 + 0.1 * x
+    else:
+        values = 0.05 * x
+    return torch.from_numpy(values.astype(np.float32).reshape(shape))
+
+
+def filled_weights(name: str) -> dict[str, torch.Tensor]:
+    """The formula-filled state dict of manifest `name`."""
+    manifest = json.loads((REFERENCES / f"manifest_{name}.json").read_text())
+    return {key: fill(key, shape) for key, shape in manifest.items()}
+
+
+def filled_image(name: str = "a", side: int = 512) -> torch.Tensor:
+    """(1, 3, side, side) in [-1, 1]."""
+    y, x = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
+    noise = _noise(name, 3 * side * side).reshape(3, side, side)
+    channels = [
+        0.5 * np.sin(2 * np.pi * (x * (3 + c) + y * (5 - c)) / side) + 0.3 * np.cos(2 * np.pi * x * y / side**2 * (c + 2))
+        for c in range(3)
+    ]
+    image = np.stack(channels) + 0.2 * (2 * noise - 1)
+    return torch.from_numpy(image.clip(-1, 1).astype(np.float32))[None]

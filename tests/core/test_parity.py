@@ -1,0 +1,57 @@
+"""Our one implementation gives the numbers of the authors' code (tests/references/README.md)."""
+
+import formula
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from iqpbfr_core import load_restorer
+
+pytestmark = pytest.mark.slow
+
+# (manifest, references, case, arguments of lookup, arguments of decode)
+CASES = [
+    ("codeformer", "codeformer", "codeformer/w0_adain", {}, {"fidelity": 0.0}),
+    ("codeformer", "codeformer", "codeformer/w0.7_adain", {}, {"fidelity": 0.7}),
+    ("iqpir_dual_add", "iqpir", "iqpir/add_s0.9_a0.8_w0_adain", {"quality": 0.9, "alpha": 0.8}, {}),
+    ("iqpir_dual_noscore", "iqpir", "iqpir/noscore_a0.8_w0_adain", {"alpha": 0.8}, {}),
+    ("iqpir_single_add", "iqpir", "iqpir/single_add_s0.75_w0_adain", {"quality": 0.75}, {}),
+    ("restoreformer", "restoreformer", "a", {}, {}),
+    ("restoreformer_plus_plus", "restoreformer_plus_plus", "a", {}, {}),
+]
+
+
+@pytest.fixture(scope="module")
+def restorer(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / f"{request.param}.pth"
+    torch.save({"params_ema": formula.filled_weights(request.param)}, path)
+    return load_restorer(path)
+
+
+@pytest.mark.parametrize(
+    ("restorer", "reference", "case", "lookup", "decode"), CASES, indirect=["restorer"], ids=[c[0] + ":" + c[2] for c in CASES]
+)
+@torch.no_grad()
+def test_equals_the_authors_numbers(restorer, reference, case, lookup, decode):
+    expected = np.load(formula.REFERENCES / f"ref_{reference}.npz")
+    features = restorer.encode((formula.filled_image() + 1) / 2)
+    codes = restorer.lookup(features, **lookup)
+    agree = codes.indices[0].numpy() == expected[f"{case}/indices"]
+    assert (~agree.reshape(256, -1).all(1)).sum() <= 2, "more than two tokens differ"
+    if f"{case}/logits_head" in expected:
+        np.testing.assert_allclose(codes.logits[0, :, :8], expected[f"{case}/logits_head"], atol=1e-3)
+        z = restorer.network.condition(features.z, codes.quality)
+        np.testing.assert_allclose(z[0, :8], expected[f"{case}/lq_feat_head"], atol=1e-3)
+    if agree.all():
+        image = restorer.decode_raw(codes, features, **decode)
+        np.testing.assert_allclose(F.avg_pool2d(image, 8)[0], expected[f"{case}/image_64"], atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["codeformer_colorization", "codeformer_inpainting"])
+def test_variants_are_recognised(name, tmp_path):
+    torch.save({"params_ema": formula.filled_weights(name)}, tmp_path / "variant.pth")
+    config = load_restorer(tmp_path / "variant.pth").config
+    assert config.family == "codeformer"
+    assert config.fusion == (32, 64, 128)
+    assert config.num_codes == (512 if name.endswith("inpainting") else 1024)
