@@ -44,7 +44,9 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[StateDict, dict[str, str
     """
     file = Path(path)
     if not file.is_file():
-        raise WeightsNotFoundError(f"{file}: no such weight file. Give a path to one of {', '.join(SUFFIXES)}, or {BUILTIN!r}.")
+        raise WeightsNotFoundError(
+            f"{file}: no such weight file. Give a path to one of {', '.join(SUFFIXES)}, or {BUILTIN!r}."
+        )
     if file.suffix.lower() not in SUFFIXES:
         raise CheckpointError(f"{file}: weight files end in {', '.join(SUFFIXES)}, this one in {file.suffix!r}.")
     if file.suffix.lower() == ".safetensors":
@@ -53,7 +55,9 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[StateDict, dict[str, str
                 metadata = opened.metadata() or {}
             return load_file(file), metadata
         except (safetensors.SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file}: not a readable safetensors file ({error}). Is the download complete?") from error
+            raise CheckpointError(
+                f"{file}: not a readable safetensors file ({error}). Is the download complete?"
+            ) from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -188,7 +192,8 @@ def _read_restoreformer(weights: StateDict) -> RestorerConfig:
         levels = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith(f"{prefix}."))
         widths = tuple(len(weights[f"{prefix}.{i}.block.0.conv1.weight"]) for i in range(levels))
         depths = tuple(
-            1 + max(int(k.split(".")[4]) for k in weights if k.startswith(f"{prefix}.{i}.block.")) for i in range(levels)
+            1 + max(int(k.split(".")[4]) for k in weights if k.startswith(f"{prefix}.{i}.block."))
+            for i in range(levels)
         )
         return widths, depths
 

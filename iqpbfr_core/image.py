@@ -95,7 +95,9 @@ def write_image(image: Tensor, path: str | os.PathLike[str]) -> None:
     encoded = io.BytesIO()
     suffix = target.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
-        raise OutputError(f"{target}: cannot write {suffix or 'a file without suffix'}; use {', '.join(IMAGE_SUFFIXES)}.")
+        raise OutputError(
+            f"{target}: cannot write {suffix or 'a file without suffix'}; use {', '.join(IMAGE_SUFFIXES)}."
+        )
     options = {"quality": 95} if suffix in (".jpg", ".jpeg", ".webp") else {}
     to_pil(image).save(encoded, format=Image.registered_extensions()[suffix], **options)
     write_atomically(target, encoded.getvalue())

@@ -1,9 +1,9 @@
 """Encode, look up, decode: the public face of every restorer, whatever its family.
 
-    r = load_restorer("builtin")
-    f = r.encode(lq)                    # aligned faces (B, 3, R, R) in [0, 1]
-    c = r.lookup(f, quality=1.0)        # codes
-    y = r.decode(c, f, fidelity=0.5)    # restored faces in [0, 1]
+r = load_restorer("builtin")
+f = r.encode(lq)                    # aligned faces (B, 3, R, R) in [0, 1]
+c = r.lookup(f, quality=1.0)        # codes
+y = r.decode(c, f, fidelity=0.5)    # restored faces in [0, 1]
 """
 
 import os
@@ -150,7 +150,9 @@ class Restorer:
         """
         return from_network(self.decode_raw(codes, features, fidelity, adain))
 
-    def decode_raw(self, codes: Codes, features: Features, fidelity: float | Tensor = 0.0, adain: bool = True) -> Tensor:
+    def decode_raw(
+        self, codes: Codes, features: Features, fidelity: float | Tensor = 0.0, adain: bool = True
+    ) -> Tensor:
         """`decode` in the network's own scale, [-1, 1] but not clamped, in the network's dtype."""
         self.check_codes(codes, features)
         indices = codes.indices if self.config.num_books == 2 else codes.indices[..., None]
@@ -190,7 +192,9 @@ class Restorer:
             )
         largest = int(codes.indices.max())
         if largest >= self.config.num_codes or int(codes.indices.min()) < 0:
-            raise InputError(f"code {largest} does not exist: this model has {self.config.num_codes} codes per codebook.")
+            raise InputError(
+                f"code {largest} does not exist: this model has {self.config.num_codes} codes per codebook."
+            )
 
     def _check_quality(self, quality: float | Tensor | None, batch: int) -> Tensor | None:
         if quality is None:
@@ -209,7 +213,9 @@ class Restorer:
     def _check_fidelity(self, fidelity: float | Tensor, like: Tensor) -> float | Tensor:
         if isinstance(fidelity, Tensor) and fidelity.ndim > 0:
             if tuple(fidelity.shape) != (len(like),):
-                raise InputError(f"fidelity must be a number or have shape ({len(like)},), got {tuple(fidelity.shape)}.")
+                raise InputError(
+                    f"fidelity must be a number or have shape ({len(like)},), got {tuple(fidelity.shape)}."
+                )
             if not ((fidelity >= 0) & (fidelity <= 1)).all():
                 raise InputError(f"fidelity must lie in [0, 1], got {_describe(fidelity)}.")
             return fidelity.to(like)[:, None, None, None]

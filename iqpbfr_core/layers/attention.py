@@ -79,9 +79,7 @@ class SelfAttention(nn.Module):
         weight, bias = self.in_proj_weight.to(x), self.in_proj_bias.to(x)
         qk = F.linear(x + position, weight[: 2 * dim], bias[: 2 * dim])
         v = F.linear(x, weight[2 * dim :], bias[2 * dim :])
-        q, k, v = (
-            t.reshape(batch, tokens, self.num_heads, -1).transpose(1, 2) for t in (*qk.chunk(2, dim=-1), v)
-        )
+        q, k, v = (t.reshape(batch, tokens, self.num_heads, -1).transpose(1, 2) for t in (*qk.chunk(2, dim=-1), v))
         return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, dim))
 
 

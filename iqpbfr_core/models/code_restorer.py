@@ -101,7 +101,9 @@ class CodeRestorer(nn.Module):
 
     def quantise(self, indices: Tensor, alpha: Tensor | float, like: Tensor) -> Tensor:
         """Indices (B, N, books) -> z_q (B, C, t, t), in the dtype of `like`. alpha: number or (B, 1, 1)."""
-        return self._combine([book.lookup(k, like) for book, k in zip(self.codebooks, indices.unbind(-1), strict=True)], alpha)
+        return self._combine(
+            [book.lookup(k, like) for book, k in zip(self.codebooks, indices.unbind(-1), strict=True)], alpha
+        )
 
     def mix(self, weights: Tensor, alpha: Tensor | float) -> Tensor:
         """Weights over codes (B, N, K, books) -> z_q (B, C, t, t), differentiable; one-hot weights give `quantise`."""

@@ -38,7 +38,9 @@ class _Level(nn.Module):
     def __init__(self, in_dim: int, dim: int, depth: int, num_heads: int, resample: str, operations: Any) -> None:
         super().__init__()
         self.block = nn.ModuleList(_ResidualBlock(in_dim if i == 0 else dim, dim, operations) for i in range(depth))
-        self.attn = nn.ModuleList(CrossAttentionBlock(dim, num_heads, operations) for _ in range(depth if num_heads else 0))
+        self.attn = nn.ModuleList(
+            CrossAttentionBlock(dim, num_heads, operations) for _ in range(depth if num_heads else 0)
+        )
         if resample == "down":
             self.downsample = Downsample(dim, operations)
         elif resample == "up":

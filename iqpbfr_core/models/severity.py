@@ -33,9 +33,7 @@ class SeverityNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(
-            _Stage(i, o) for i, o in zip((3, *WIDTHS[:-1]), WIDTHS, strict=True)
-        )
+        self.stages = nn.ModuleList(_Stage(i, o) for i, o in zip((3, *WIDTHS[:-1]), WIDTHS, strict=True))
         self.head = nn.Sequential(nn.Linear(2 * sum(WIDTHS), 128), nn.ReLU(), nn.Linear(128, 1))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -128,7 +128,9 @@ def _load_state(stage: Stage, path: Path, device: torch.device) -> int:
         for name, optimizer in stage.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
     except (KeyError, RuntimeError, ValueError) as error:
-        raise TrainingError(f"{path} is the checkpoint of another stage or preset ({error}); use another --out.") from error
+        raise TrainingError(
+            f"{path} is the checkpoint of another stage or preset ({error}); use another --out."
+        ) from error
     return int(state["step"])
 
 
@@ -149,7 +151,11 @@ class _Log:
         if step % self.EVERY and step != self.steps:
             return
         seconds = (time.perf_counter() - self.since) / self.count
-        row = {"step": step, **{k: round(v / self.count, 5) for k, v in self.sums.items()}, "seconds": round(seconds, 3)}
+        row = {
+            "step": step,
+            **{k: round(v / self.count, 5) for k, v in self.sums.items()},
+            "seconds": round(seconds, 3),
+        }
         is_new = not self.path.exists()
         with open(self.path, "a", newline="") as file:
             writer = csv.DictWriter(file, row)

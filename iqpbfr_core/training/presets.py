@@ -20,7 +20,7 @@ SMALL = RestorerConfig(
     lookup_mlp_dim=512,
     fusion=(32, 64),
     alpha=1.0,
-    metric="severity",
+    metric="builtin",
 )
 
 # A few seconds of training in tests; learns nothing worth keeping.
@@ -41,7 +41,7 @@ TINY = RestorerConfig(
     lookup_mlp_dim=128,
     fusion=(16, 32),
     alpha=1.0,
-    metric="severity",
+    metric="builtin",
 )
 
 PRESETS = {"small": SMALL, "tiny": TINY}

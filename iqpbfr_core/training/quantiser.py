@@ -9,8 +9,8 @@ Moving averages: van den Oord et al. 2017, appendix; revival of dead codes: Dhar
 import torch
 from torch import Tensor, nn
 
-from ..models.codebook import Codebook, to_tokens
 from ..models.code_restorer import CodeRestorer
+from ..models.codebook import Codebook, to_tokens
 
 DECAY = 0.99
 DEAD = 0.03  # tokens per batch, on average, under which a code is replaced

@@ -5,12 +5,18 @@ the two in order (a ranking loss as in Liu et al. 2017, RankIQA, arXiv 1707.0834
 """
 
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from accelerate import Accelerator
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from ..degradation import Degradation, apply
+from ..image import write_atomically
+from ..models.severity import SeverityNet
 
 KINDS = ("blur", "downsample", "noise", "jpeg")
 
@@ -85,3 +91,47 @@ def severity_loss(scores: Tensor, grades: Tensor) -> Tensor:
     difference = true_second - true_first
     ranking = F.relu(difference.abs() * 0.5 - (second - first) * difference.sign()).mean()
     return F.l1_loss(scores, grades) + ranking
+
+
+class SeverityStage:
+    """Stage of `iqpbfr train metric`."""
+
+    def __init__(self, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.network = SeverityNet()
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.modules: dict[str, nn.Module] = {"network": self.network}
+        self.optimizers: dict[str, Optimizer] = {"network": AdamW(self.network.parameters(), 3e-3, weight_decay=1e-2)}
+
+    def start(self, accelerator: Accelerator, faces: Tensor) -> None:
+        """Nothing to prepare."""
+
+    def step(self, accelerator: Accelerator, faces: Tensor, seeds: Tensor, step: int) -> dict[str, float]:
+        with torch.no_grad():
+            images, grades = degraded_pairs(faces, seeds)
+            images = images.contiguous(memory_format=torch.channels_last)
+        self.network.train()
+        with accelerator.autocast():
+            scores = self.network(images)
+        loss = severity_loss(scores, grades)
+        optimizer = self.optimizers["network"]
+        optimizer.zero_grad()
+        accelerator.backward(loss)
+        optimizer.step()
+        return {"loss": loss.item(), "l1": F.l1_loss(scores, grades).item()}
+
+    @torch.no_grad()
+    def samples(self, faces: Tensor) -> Tensor:
+        """Columns: a face; rows: blurred, downsampled, noisy and compressed ever more, darkened by its score's error."""
+        self.network.eval()
+        rows = []
+        for kind in KINDS:
+            strengths = torch.linspace(0, 1, len(faces)).tolist()
+            images = apply(faces, [degradation_of(kind, s, i) for i, s in enumerate(strengths)])
+            error = (self.network(images) - 1 + torch.tensor(strengths, device=images.device)).abs()
+            rows.append(torch.cat(list(images * (1 - error[:, None, None, None])), 2))
+        return torch.cat(rows, 1)
+
+    def export(self, path: Path) -> None:
+        weights = {k: v.half() if v.is_floating_point() else v for k, v in self.network.state_dict().items()}
+        write_atomically(path, save({k: v.contiguous() for k, v in weights.items()}))

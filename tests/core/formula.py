@@ -45,7 +45,8 @@ def filled_image(name: str = "a", side: int = 512) -> torch.Tensor:
     y, x = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
     noise = _noise(name, 3 * side * side).reshape(3, side, side)
     channels = [
-        0.5 * np.sin(2 * np.pi * (x * (3 + c) + y * (5 - c)) / side) + 0.3 * np.cos(2 * np.pi * x * y / side**2 * (c + 2))
+        0.5 * np.sin(2 * np.pi * (x * (3 + c) + y * (5 - c)) / side)
+        + 0.3 * np.cos(2 * np.pi * x * y / side**2 * (c + 2))
         for c in range(3)
     ]
     image = np.stack(channels) + 0.2 * (2 * noise - 1)

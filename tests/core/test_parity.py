@@ -30,7 +30,10 @@ def restorer(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("restorer", "reference", "case", "lookup", "decode"), CASES, indirect=["restorer"], ids=[c[0] + ":" + c[2] for c in CASES]
+    ("restorer", "reference", "case", "lookup", "decode"),
+    CASES,
+    indirect=["restorer"],
+    ids=[c[0] + ":" + c[2] for c in CASES],
 )
 @torch.no_grad()
 def test_equals_the_authors_numbers(restorer, reference, case, lookup, decode):

@@ -1,0 +1,5 @@
+"""`python -m iqpbfr_core` is `iqpbfr`."""
+
+from .cli import main
+
+main()

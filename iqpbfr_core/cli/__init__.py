@@ -1,0 +1,49 @@
+"""The command line: one verb per module. Anything the user can mend ends in a message and exit code 2."""
+
+import sys
+
+import typer
+
+from .. import __version__
+from ..errors import IQPError
+from . import degrade, evaluate, restore, score, train, weights
+from .console import errors
+
+app = typer.Typer(
+    help="Blind face restoration with an image quality prior.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+app.command("restore")(restore.restore)
+app.command("score")(score.score)
+app.command("metrics")(score.metrics)
+app.command("degrade")(degrade.degrade)
+app.command("evaluate")(evaluate.evaluate)
+app.command("info")(weights.info)
+app.command("convert")(weights.convert)
+app.add_typer(train.app, name="train")
+
+
+def main() -> None:
+    """Entry point of `iqpbfr`."""
+    try:
+        app()
+    except IQPError as error:
+        errors.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)

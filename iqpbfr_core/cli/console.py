@@ -1,0 +1,92 @@
+"""What the commands share: consoles, the choice of device, and files worked through one after the other."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from ..errors import InputError, IQPError
+from ..image import IMAGE_SUFFIXES
+
+output = Console()
+errors = Console(stderr=True)
+T = TypeVar("T")
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is CUDA, then Apple's MPS, then the CPU; anything else must exist here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}). Try cpu, cuda or mps."
+        ) from None
+    return device
+
+
+def collect_images(paths: Sequence[Path]) -> list[Path]:
+    """Files as given, folders as the images directly in them; at least one."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        else:
+            files.append(path)
+    if not files:
+        raise InputError(f"no images in {', '.join(map(str, paths))}; looked for {', '.join(IMAGE_SUFFIXES)}.")
+    return files
+
+
+def output_names(files: Sequence[Path], folder: Path) -> list[Path]:
+    """`folder/<stem>.png` for each file. Names that collide, or would overwrite an input, are refused before work starts."""
+    targets = [folder / f"{file.stem}.png" for file in files]
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; -o needs a folder.")
+    taken: dict[Path, Path] = {}
+    inputs = {file.resolve() for file in files}
+    for file, target in zip(files, targets, strict=True):
+        if target in taken:
+            raise InputError(
+                f"{taken[target]} and {file} would both be written to {target}. Restore them in two calls."
+            )
+        if target.resolve() in inputs:
+            raise InputError(f"{target} would overwrite an input. Choose another output folder.")
+        taken[target] = file
+    return targets
+
+
+def for_each(
+    items: Iterable[T],
+    total: int,
+    task: str,
+    work: Callable[[T], None],
+    describe: Callable[[T], str],
+    quiet: bool = False,
+) -> None:
+    """Do `work` for every item with a progress bar. Failures are reported and the rest goes on; then exit code 2."""
+    failures = 0
+    for item in track(items, task, total, console=errors, transient=True, disable=quiet or not errors.is_terminal):
+        try:
+            work(item)
+        except IQPError as error:
+            failures += 1
+            text = str(error)
+            name = describe(item)
+            errors.print(
+                f"[bold red]Failed:[/] {text if name in text else f'{name}: {text}'}", highlight=False, soft_wrap=True
+            )
+    if failures:
+        errors.print(f"{failures} of {total} failed.", highlight=False)
+        raise typer.Exit(2)
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

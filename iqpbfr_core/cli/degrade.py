@@ -1,0 +1,31 @@
+"""iqpbfr degrade"""
+
+from pathlib import Path
+
+import typer
+
+from ..degradation import PRESETS
+from ..degradation import degrade as degrade_images
+from ..errors import InputError
+from ..image import read_image, write_image
+from .console import collect_images, for_each, output, output_names
+
+
+def degrade(
+    images: list[Path] = typer.Argument(help="Images, or folders of them."),
+    out: Path = typer.Option(..., "-o", "--out", help="Folder for the degraded images (PNG)."),
+    preset: str = typer.Option("full", help=f"One of {', '.join(PRESETS)}."),
+    seed: int = typer.Option(0, help="Seed of the first image; the next ones count up."),
+) -> None:
+    """Make faces bad in the standard way: blur, downsample, noise, JPEG."""
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}.")
+    files = collect_images(images)
+    jobs = list(zip(files, output_names(files, out), range(seed, seed + len(files)), strict=True))
+
+    def work(job: tuple[Path, Path, int]) -> None:
+        file, target, image_seed = job
+        write_image(degrade_images(read_image(file), preset, image_seed)[0], target)
+        output.print(str(target), highlight=False, soft_wrap=True)
+
+    for_each(jobs, len(jobs), "Degrading", work, lambda job: str(job[0]))

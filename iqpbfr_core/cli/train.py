@@ -1,0 +1,135 @@
+"""iqpbfr train metric | autoencoder | lookup | fusion"""
+
+from pathlib import Path
+
+import typer
+
+from ..checkpoint import load_network
+from ..config import RestorerConfig
+from ..errors import InputError, TrainingError
+from ..models.code_restorer import CodeRestorer
+from ..models.severity import SeverityNet
+from ..quality import BUILTIN, BuiltinMetric, load_metric, load_severity
+from ..training.loop import RunConfig, Stage, run
+from ..training.presets import PRESETS
+from .console import output
+
+app = typer.Typer(help="Train the built-in metric, then the three stages of a restorer.", no_args_is_help=True)
+
+DATA = typer.Option(..., help="Folder of aligned faces, or with sub-folders train and test.")
+OUT = typer.Option(..., help="Run folder: log, samples, checkpoint to resume from, result. An existing run is resumed.")
+STEPS = typer.Option(2000, min=1)
+BATCH = typer.Option(8, min=1)
+SEED = typer.Option(0)
+WORKERS = typer.Option(0, min=0, help="Processes that read and augment faces.")
+PRECISION = typer.Option("bf16", help="bf16, fp16 (CUDA only) or no.")
+SAVE_EVERY = typer.Option(200, min=1, help="Steps between checkpoints.")
+METRIC = typer.Option(BUILTIN, help="'builtin', or a file written by `train metric`: the score the model learns.")
+
+
+def _config(preset: str) -> RestorerConfig:
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}.")
+    return PRESETS[preset]
+
+
+def _metric(metric: str) -> SeverityNet:
+    if metric != BUILTIN:
+        return load_severity(metric)
+    builtin = load_metric(BUILTIN)
+    assert isinstance(builtin, BuiltinMetric)
+    return builtin.network
+
+
+def _network(path: Path) -> CodeRestorer:
+    network = load_network(path)
+    if not isinstance(network, CodeRestorer):
+        raise TrainingError(f"{path} is a {network.config.family}: only code-prediction models can be trained.")
+    return network
+
+
+def _run(stage: Stage, config: RunConfig) -> None:
+    output.print(str(run(stage, config)), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def metric(
+    data: Path = DATA,
+    out: Path = OUT,
+    steps: int = typer.Option(700, min=1),
+    batch_size: int = typer.Option(16, min=1),
+    seed: int = SEED,
+    workers: int = WORKERS,
+    precision: str = PRECISION,
+    save_every: int = SAVE_EVERY,
+) -> None:
+    """Learn to grade how degraded a face is."""
+    from ..training.severity import SeverityStage
+
+    _run(SeverityStage(seed), RunConfig(data, out, steps, batch_size, 256, seed, save_every, workers, precision))
+
+
+@app.command()
+def autoencoder(
+    data: Path = DATA,
+    out: Path = OUT,
+    preset: str = typer.Option("small", help=f"One of {', '.join(PRESETS)}."),
+    metric: str = METRIC,
+    steps: int = STEPS,
+    batch_size: int = BATCH,
+    seed: int = SEED,
+    workers: int = WORKERS,
+    precision: str = PRECISION,
+    save_every: int = SAVE_EVERY,
+) -> None:
+    """Stage 1: codebooks, encoder and generator."""
+    from ..training.autoencoder import AutoencoderStage
+
+    config = _config(preset)
+    stage = AutoencoderStage(config, _metric(metric), steps, seed)
+    _run(stage, RunConfig(data, out, steps, batch_size, config.resolution, seed, save_every, workers, precision))
+
+
+@app.command()
+def lookup(
+    data: Path = DATA,
+    out: Path = OUT,
+    init: Path = typer.Option(..., help="Result of `train autoencoder`."),
+    metric: str = METRIC,
+    steps: int = STEPS,
+    batch_size: int = BATCH,
+    seed: int = SEED,
+    workers: int = WORKERS,
+    precision: str = PRECISION,
+    save_every: int = SAVE_EVERY,
+) -> None:
+    """Stage 2: predict the codes of a face of a wanted quality."""
+    from ..training.lookup import LookupStage
+
+    network = _network(init)
+    stage = LookupStage(network, _metric(metric), seed)
+    _run(
+        stage, RunConfig(data, out, steps, batch_size, network.config.resolution, seed, save_every, workers, precision)
+    )
+
+
+@app.command()
+def fusion(
+    data: Path = DATA,
+    out: Path = OUT,
+    init: Path = typer.Option(..., help="Result of `train lookup`."),
+    steps: int = STEPS,
+    batch_size: int = BATCH,
+    seed: int = SEED,
+    workers: int = WORKERS,
+    precision: str = PRECISION,
+    save_every: int = SAVE_EVERY,
+) -> None:
+    """Stage 3: the fidelity modules."""
+    from ..training.lookup import FusionStage
+
+    network = _network(init)
+    stage = FusionStage(network, seed)
+    _run(
+        stage, RunConfig(data, out, steps, batch_size, network.config.resolution, seed, save_every, workers, precision)
+    )

@@ -1,0 +1,40 @@
+"""iqpbfr info, iqpbfr convert"""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+import typer
+from rich.table import Table
+
+from ..checkpoint import load_network, save_network
+from ..errors import InputError
+from .console import output
+
+DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def info(file: str = typer.Argument(help="A weight file, or 'builtin'.")) -> None:
+    """Say what a weight file is: its family and every hyperparameter."""
+    network = load_network(file)
+    table = Table("field", "value", title=file)
+    for field in dataclasses.fields(network.config):
+        table.add_row(field.name, str(getattr(network.config, field.name)))
+    count = sum(p.numel() for p in network.parameters())
+    table.add_row("parameters", f"{count / 1e6:.1f} M")
+    table.add_row("stored as", ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in network.parameters()})))
+    output.print(table)
+
+
+def convert(
+    file: Path = typer.Argument(help="A weight file of a supported family."),
+    out: Path = typer.Argument(help="The .safetensors file to write."),
+    dtype: str = typer.Option("keep", help=f"One of {', '.join(DTYPES)}."),
+) -> None:
+    """Rewrite a weight file as .safetensors with its config inside."""
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)}.")
+    if out.resolve() == file.resolve():
+        raise InputError(f"{out} is the input itself; choose another name.")
+    save_network(load_network(file), out, DTYPES[dtype])
+    output.print(str(out), highlight=False, soft_wrap=True)
