@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from .config import RestorerConfig
-from .errors import CheckpointError, WeightsNotFoundError
+from .errors import CheckpointError, WeightsNotFoundError, first_line
 from .image import write_atomically
 from .models.code_restorer import CodeRestorer
 from .models.restoreformer import RestoreFormer
@@ -63,10 +63,10 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[StateDict, dict[str, str
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{file}: holds more than plain tensors, or is no torch file; it is not opened, since such a file can run "
-            f"any code. Save its state dict alone. ({str(error).splitlines()[0]})"
+            f"any code. Save its state dict alone. ({first_line(error)})"
         ) from error
     except (RuntimeError, EOFError, BadZipFile, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file}: truncated or not a torch file ({str(error).splitlines()[0]}).") from error
+        raise CheckpointError(f"{file}: truncated or not a torch file ({first_line(error)}).") from error
     return _unwrap(content, file), {}
 
 

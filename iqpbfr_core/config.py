@@ -66,6 +66,11 @@ class RestorerConfig:
             raise CheckpointError(f"unknown conditioning {self.conditioning!r}; there are {', '.join(CONDITIONINGS)}.")
         if self.resolution != self.token_side * self.head * 2 ** (len(self.widths) - 1):
             raise CheckpointError(f"resolution {self.resolution} does not fit {len(self.widths)} levels.")
+        sides = [self.resolution // self.head // 2**level for level in range(len(self.widths) - 1)]
+        if not set(self.fusion) <= {side for side in sides if side <= self.resolution // self.stem}:
+            raise CheckpointError(
+                f"fusion at {self.fusion} needs levels of encoder and generator there; they are {sides}."
+            )
         if self.num_hq_codes not in (0, self.num_codes):
             raise CheckpointError(
                 f"both codebooks share one head, so they must be of equal size; got {self.num_codes} and {self.num_hq_codes}."

@@ -5,6 +5,11 @@ class IQPError(Exception):
     """Base of every error this package raises on purpose: user-facing, safe to print without a traceback."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says, without the pages some libraries append."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 class InputError(IQPError, ValueError):
     """An image or a parameter that cannot be used: wrong shape, type or range."""
 

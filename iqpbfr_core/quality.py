@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .errors import MetricError, WeightsNotFoundError
+from .errors import MetricError, WeightsNotFoundError, first_line
 from .image import check_images
 from .models.severity import RESOLUTION, SeverityNet
 
@@ -182,7 +182,7 @@ def _load_pyiqa(name: str, folder: Path, download: bool) -> PyiqaMetric:
     with _LOCK, _weights_from(folder, download):
         try:
             if name in _ALIGNED_TOPIQ:
-                network = _aligned_topiq(_ALIGNED_TOPIQ[name], folder, download)
+                network = _aligned_topiq(_ALIGNED_TOPIQ[name], folder)
             else:
                 from pyiqa import create_metric
 
@@ -191,7 +191,7 @@ def _load_pyiqa(name: str, folder: Path, download: bool) -> PyiqaMetric:
             if isinstance(error, WeightsNotFoundError):
                 raise
             raise WeightsNotFoundError(
-                f"metric {name}: its weights are not in {folder} and could not be had ({str(error).splitlines()[0]}). "
+                f"metric {name}: its weights are not in {folder} and could not be had ({first_line(error)}). "
                 "Go online and allow the download (download=True, --download), or copy the files there."
             ) from error
         except ImportError as error:
@@ -199,7 +199,7 @@ def _load_pyiqa(name: str, folder: Path, download: bool) -> PyiqaMetric:
     return PyiqaMetric(name, network, bool(config.get("lower_better", False)), (low, high))
 
 
-def _aligned_topiq(filename: str, folder: Path, download: bool) -> nn.Module:
+def _aligned_topiq(filename: str, folder: Path) -> nn.Module:
     from pyiqa.archs.arch_util import get_url_from_name
     from pyiqa.archs.topiq_arch import CFANet
     from pyiqa.utils.download_util import load_file_from_url

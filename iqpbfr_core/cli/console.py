@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from ..errors import InputError, IQPError
+from ..errors import InputError, IQPError, first_line
 from ..image import IMAGE_SUFFIXES
 
 output = Console()
@@ -25,9 +25,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}). Try cpu, cuda or mps."
-        ) from None
+        raise InputError(f"device {name!r} cannot be used here ({first_line(error)}). Try cpu, cuda or mps.") from None
     return device
 
 

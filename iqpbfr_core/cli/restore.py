@@ -36,7 +36,7 @@ def restore(
     model: str = typer.Option("builtin", help="'builtin', or a weight file (.safetensors, .pth, .ckpt)."),
     quality: float = typer.Option(1.0, min=0, max=1, help="Wanted quality score; 1 is the best the model knows."),
     fidelity: float = typer.Option(0.5, min=0, max=1, help="0 = quality first, 1 = closest to the input."),
-    aligned: bool = typer.Option(True, "--aligned", help="Inputs are aligned face crops (so far the only mode)."),  # noqa: ARG001
+    aligned: bool = typer.Option(True, "--aligned", help="Inputs are aligned face crops (so far the only mode)."),
     adain: bool = typer.Option(True, help="Match feature statistics to the input, as the official scripts do."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:

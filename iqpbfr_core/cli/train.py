@@ -1,5 +1,6 @@
 """iqpbfr train metric | autoencoder | lookup | fusion"""
 
+import logging
 from pathlib import Path
 
 import typer
@@ -49,6 +50,7 @@ def _network(path: Path) -> CodeRestorer:
 
 
 def _run(stage: Stage, config: RunConfig) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     output.print(str(run(stage, config)), highlight=False, soft_wrap=True)
 
 

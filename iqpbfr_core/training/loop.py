@@ -5,6 +5,7 @@ exactly the way it would have gone without the stop. `accelerate` places the wor
 """
 
 import csv
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from torch.optim import Optimizer
 from ..errors import TrainingError
 from ..image import to_pil
 from .data import batches, list_images, read_faces
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -163,5 +166,5 @@ class _Log:
                 writer.writeheader()
             writer.writerow(row)
         left = (self.steps - step) * seconds / 60
-        print("  ".join(f"{k} {v}" for k, v in row.items()), f" {left:.0f} min left", flush=True)
+        logger.info("%s  %.0f min left", "  ".join(f"{k} {v}" for k, v in row.items()), left)
         self.sums, self.count, self.since = {}, 0, time.perf_counter()

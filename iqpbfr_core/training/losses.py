@@ -1,5 +1,7 @@
 """Losses that need no pretrained weights: reconstruction in pixels and gradients, and a patch discriminator."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,7 +34,7 @@ class PatchDiscriminator(nn.Module):
         dims = (3, width, 2 * width, 4 * width, 4 * width)
         self.layers = nn.ModuleList(
             spectral_norm(nn.Conv2d(i, o, 4, stride=2 if n < 3 else 1, padding=1))
-            for n, (i, o) in enumerate(zip(dims[:-1], dims[1:], strict=True))
+            for n, (i, o) in enumerate(itertools.pairwise(dims))
         )
         self.decision = spectral_norm(nn.Conv2d(dims[-1], 1, 4, padding=1))
 

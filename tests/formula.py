@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-REFERENCES = Path(__file__).parents[1] / "references"
+REFERENCES = Path(__file__).parent / "references"
 
 
 def _noise(key: str, count: int) -> np.ndarray:

@@ -1,0 +1,8 @@
+"""ComfyUI extension: blind face restoration with an image quality prior."""
+
+
+async def comfy_entrypoint():
+    """Called by ComfyUI. Nodes are imported here, so that this package can be imported without ComfyUI."""
+    from .nodes import IQPFaceRestoration
+
+    return IQPFaceRestoration()

@@ -1,0 +1,30 @@
+"""Shared fixtures: a tiny restorer with seeded weights, and small random faces."""
+
+import pytest
+import torch
+from networks import make_network
+
+from iqpbfr_core.checkpoint import save_network
+from iqpbfr_core.restorer import Restorer
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def tiny():
+    return Restorer(make_network())
+
+
+@pytest.fixture
+def tiny_file(tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_network(make_network(), path)
+    return path
+
+
+@pytest.fixture
+def faces():
+    """(3, 3, 64, 64): smooth random pictures in [0, 1]."""
+    generator = torch.Generator().manual_seed(1)
+    small = torch.rand(3, 3, 8, 8, generator=generator)
+    return torch.nn.functional.interpolate(small, size=64, mode="bicubic").clamp(0, 1)

@@ -1,0 +1,85 @@
+"""The house: imports only go down, importing costs little, and nothing heavy or networked happens at import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# From the ground up. A module may import from its own floor and from those before it.
+FLOORS = (
+    "errors",
+    "config",
+    "image",
+    "layers",
+    "models",
+    "checkpoint",
+    "restorer",
+    "quality",
+    "degradation",
+    "training",
+    "evaluation",
+    "cli",
+    "__main__",
+)
+
+
+def _floor(path: Path) -> str:
+    return path.relative_to(ROOT / "iqpbfr_core").parts[0].removesuffix(".py")
+
+
+def _imported_floors(path: Path) -> set[str]:
+    """Floors of iqpbfr_core that a module imports from, relative imports resolved."""
+    package = ("iqpbfr_core", *path.relative_to(ROOT / "iqpbfr_core").parts[:-1])
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            for alias in node.names:
+                target = (*base, *(node.module or alias.name).split("."))
+                if len(target) > 1:
+                    found.add(target[1])
+    return found - {"__version__"}
+
+
+MODULES = [p for p in sorted((ROOT / "iqpbfr_core").rglob("*.py")) if p != ROOT / "iqpbfr_core" / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down(path):
+    own = _floor(path)
+    assert own in FLOORS, f"{own} has no floor: add it to FLOORS"
+    above = {f for f in _imported_floors(path) if FLOORS.index(f) > FLOORS.index(own)}
+    assert not above, f"{path.name} on floor {own!r} imports from above: {above}"
+
+
+def test_core_does_not_know_comfyui():
+    for path in MODULES:
+        assert "comfy" not in {
+            alias.name.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+
+
+def test_import_is_light():
+    code = (
+        "import sys, time; start = time.perf_counter(); import iqpbfr_core; "
+        "assert time.perf_counter() - start < 0.5; "
+        "heavy = {'torch', 'pyiqa', 'facexlib', 'kornia', 'torchvision'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_requirements_are_the_dependencies_and_only_lower_bounds():
+    if sys.version_info < (3, 11):
+        pytest.skip("tomllib is part of Python from 3.11 on")
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (ROOT / "requirements.txt").read_text().splitlines() == project["dependencies"]
+    for dependency in project["dependencies"]:
+        assert not set("<=!~").intersection(dependency.replace(">=", "")), f"{dependency} is more than a lower bound"
