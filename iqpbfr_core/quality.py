@@ -8,6 +8,7 @@ import contextlib
 import functools
 import io
 import os
+import pickle
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -193,6 +194,11 @@ def _load_pyiqa(name: str, folder: Path, download: bool) -> PyiqaMetric:
             raise WeightsNotFoundError(
                 f"metric {name}: its weights are not in {folder} and could not be had ({first_line(error)}). "
                 "Go online and allow the download (download=True, --download), or copy the files there."
+            ) from error
+        except (RuntimeError, KeyError, pickle.UnpicklingError) as error:
+            wanted = _ALIGNED_TOPIQ.get(name, "its weights")
+            raise MetricError(
+                f"metric {name}: {wanted} in {folder} cannot be used ({first_line(error)}). Delete the file and fetch it again."
             ) from error
         except ImportError as error:
             raise MetricError(f"metric {name} needs a package that is not installed: {error}.") from error

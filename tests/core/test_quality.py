@@ -1,0 +1,83 @@
+"""Metrics: one direction, one range, gradients, and words when weights are missing."""
+
+import pytest
+import torch
+
+from iqpbfr_core import load_metric
+from iqpbfr_core.degradation import apply
+from iqpbfr_core.errors import MetricError, WeightsNotFoundError
+from iqpbfr_core.quality import list_metrics
+from iqpbfr_core.training.severity import KINDS, degradation_of, grade, mixture
+
+
+def test_builtin_scores_are_in_range_batch_equals_singles_any_size(faces):
+    metric = load_metric()
+    for size in (64, 100, 256, 300):
+        images = torch.nn.functional.interpolate(faces, size=(size, size + 7))
+        scores = metric(images)
+        assert scores.shape == (3,)
+        assert ((scores >= 0) & (scores <= 1)).all()
+        torch.testing.assert_close(scores, torch.cat([metric(i[None]) for i in images]), atol=1e-5, rtol=0)
+
+
+def test_gradients_reach_the_image(faces):
+    for name in ("builtin", "piqe"):
+        images = torch.nn.functional.interpolate(faces, size=128).requires_grad_(name == "builtin")
+        score = load_metric(name)(images)
+        assert score.shape == (3,)
+        if name == "builtin":
+            score.sum().backward()
+            assert images.grad.abs().sum() > 0
+
+
+def test_direction_is_best_is_one(faces):
+    images = torch.nn.functional.interpolate(faces, size=256)
+    metric = load_metric("piqe")
+    assert metric.lower_better
+    torch.testing.assert_close(metric(images), (1 - metric.raw(images) / 100).clamp(0, 1))
+
+
+def test_half_precision_images_are_accepted(faces):
+    for name in ("builtin", "piqe"):
+        images = torch.ones(1, 3, 128, 128, dtype=torch.float16) * 0.5
+        images[..., ::2] = 1.0
+        assert load_metric(name)(images).dtype == torch.float32
+
+
+def test_unknown_metric_is_refused_with_suggestions():
+    with pytest.raises(MetricError, match="topiq_nr"):
+        load_metric("topiq")
+
+
+@pytest.mark.parametrize("name", ["musiq", "topiq_nr-face", "topiq_nr", "niqe", "nima"])
+def test_missing_weights_name_file_folder_and_address(name, tmp_path):
+    with pytest.raises(WeightsNotFoundError) as caught:
+        load_metric(name, folder=tmp_path)
+    message = str(caught.value)
+    assert str(tmp_path) in message
+    assert "https://" in message
+    assert any(suffix in message for suffix in (".pth", ".mat"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_weights_are_not_taken(tmp_path):
+    torch.save({"params": {"x": torch.ones(1)}}, tmp_path / "topiq_nr_cgfiqa_res50-0a8b8e4f.pth")
+    with pytest.raises(MetricError, match="topiq_nr_cgfiqa_res50"):
+        load_metric("topiq_nr-face", folder=tmp_path)
+
+
+def test_list_has_the_metrics_people_know():
+    assert {"builtin", "niqe", "musiq", "topiq_nr-face", "clipiqa", "maniqa"} <= set(list_metrics())
+
+
+def test_grades_fall_with_strength_and_degradation_is_monotone(faces):
+    image = torch.nn.functional.interpolate(faces[:1], size=128, mode="bicubic").clamp(0, 1)
+    texture = (image + 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    for kind in KINDS:
+        errors = []
+        for strength in (0.1, 0.4, 0.7, 1.0):
+            degraded = apply(texture, [degradation_of(kind, strength)])
+            errors.append((degraded - texture).abs().mean().item())
+        assert errors == sorted(errors), kind
+        assert grade({kind: 0.2}) > grade({kind: 0.3})
+    assert mixture({"noise": 0.5, "jpeg": 0.5}).jpeg == degradation_of("jpeg", 0.5).jpeg

@@ -1,0 +1,134 @@
+"""Training: every stage learns, resumes bit-exactly, and writes what the next one reads."""
+
+import dataclasses
+
+import pytest
+import torch
+from networks import make_network
+
+from iqpbfr_core.checkpoint import load_network
+from iqpbfr_core.errors import TrainingError
+from iqpbfr_core.image import write_image
+from iqpbfr_core.models.severity import SeverityNet
+from iqpbfr_core.quality import load_severity
+from iqpbfr_core.training.autoencoder import AutoencoderStage
+from iqpbfr_core.training.data import FaceSamples
+from iqpbfr_core.training.lookup import FusionStage, LookupStage
+from iqpbfr_core.training.loop import RunConfig, run
+from iqpbfr_core.training.presets import TINY
+from iqpbfr_core.training.quantiser import DualQuantiser
+from iqpbfr_core.training.severity import SeverityStage
+
+
+@pytest.fixture
+def data(tmp_path, faces):
+    for split in ("train", "test"):
+        for index, face in enumerate(faces):
+            write_image(face, tmp_path / "data" / split / f"{index}.png")
+    return tmp_path / "data"
+
+
+def _stage(name, steps=4):
+    torch.manual_seed(0)
+    if name == "metric":
+        return SeverityStage()
+    if name == "autoencoder":
+        return AutoencoderStage(TINY, SeverityNet(), steps)
+    network = make_network()
+    return LookupStage(network, SeverityNet()) if name == "lookup" else FusionStage(network)
+
+
+def _config(data, out, steps):
+    return RunConfig(data, out, steps, batch_size=2, resolution=64, save_every=2, precision="no")
+
+
+@pytest.mark.parametrize("name", ["metric", "autoencoder", "lookup", "fusion"])
+def test_a_resumed_run_is_bit_exactly_the_uninterrupted_one(name, data, tmp_path):
+    whole = run(_stage(name), _config(data, tmp_path / "whole", 4))
+    _interrupt(_stage(name), _config(data, tmp_path / "parts", 4), after=2)
+    parts = run(_stage(name), _config(data, tmp_path / "parts", 4))
+    assert whole.read_bytes() == parts.read_bytes()
+    assert (tmp_path / "parts" / "samples_000004.png").exists()
+    assert len((tmp_path / "whole" / "log.csv").read_text().splitlines()) == 2
+
+
+def _interrupt(stage, config, after):
+    step = stage.step
+
+    def stopping(accelerator, faces, seeds, number):
+        if number == after:
+            raise KeyboardInterrupt
+        return step(accelerator, faces, seeds, number)
+
+    stage.step = stopping
+    with pytest.raises(KeyboardInterrupt):
+        run(stage, config)
+
+
+def test_results_are_readable_by_the_next_stage(data, tmp_path):
+    metric = load_severity(run(_stage("metric"), _config(data, tmp_path / "m", 1)))
+    first = run(AutoencoderStage(TINY, metric, 2), _config(data, tmp_path / "a", 2))
+    second = run(LookupStage(load_network(first), metric), _config(data, tmp_path / "l", 1))
+    third = run(FusionStage(load_network(second)), _config(data, tmp_path / "f", 1))
+    assert load_network(third).config == TINY
+
+
+def test_fusion_leaves_quality_at_fidelity_zero_alone(data, tmp_path):
+    before = make_network().state_dict()
+    after = load_network(run(_stage("fusion"), _config(data, tmp_path / "f", 2))).state_dict()
+    changed = {key.split(".")[0] for key, value in after.items() if not torch.equal(value, before[key])}
+    assert changed == {"fuse_convs_dict"}
+
+
+def test_lookup_leaves_codebooks_and_generator_alone(data, tmp_path):
+    before = make_network().state_dict()
+    before["quantize_aesthetic.embedding.weight"][0] = 0
+    after = load_network(run(_stage("lookup"), _config(data, tmp_path / "l", 2))).state_dict()
+    changed = {key.split(".")[0] for key, value in after.items() if not torch.equal(value, before[key])}
+    assert changed <= {"encoder", "feat_emb", "ft_layers", "idx_pred_layer", "position_emb", "score_embed"}
+    assert "encoder" in changed
+
+
+def test_images_that_are_not_high_quality_use_no_hq_code():
+    network = make_network(dataclasses.replace(TINY))
+    quantiser = DualQuantiser(network)
+    z = torch.randn(2, TINY.code_dim, 8, 8)
+    indices = quantiser.indices(z, torch.tensor([True, False]))
+    assert (indices[0, :, 0] > 0).all()
+    assert (indices[1, :, 0] == 0).all()
+    assert torch.equal(indices[..., 1], network.quantize.nearest(z.flatten(2).transpose(1, 2)))
+    assert network.quantize_aesthetic.embedding.weight[0].abs().sum() == 0
+
+
+def test_moving_averages_pull_codes_to_their_tokens_and_revive_dead_ones():
+    torch.manual_seed(0)
+    network = make_network(dataclasses.replace(TINY))
+    quantiser = DualQuantiser(network)
+    z = torch.randn(8, TINY.code_dim, 8, 8)
+    quantiser.initialise(z)
+    yes = torch.ones(8, dtype=torch.bool)
+
+    def error():
+        indices = quantiser.indices(z, yes)
+        return (network.quantise(indices, 1.0, z) - z).pow(2).mean().item()
+
+    first = error()
+    for _ in range(60):
+        quantiser.update(z, quantiser.indices(z, yes))
+    assert error() < 0.9 * first
+    assert quantiser.indices(z, yes)[..., 1].unique().numel() == TINY.num_codes
+
+
+def test_samples_depend_on_their_number_alone(data):
+    files = sorted((data / "train").iterdir())
+    samples = FaceSamples(files, 64, seed=3, length=100)
+    again = FaceSamples(files, 64, seed=3, length=10)
+    for number in (0, 4, 7):
+        assert torch.equal(samples[number][0], again[number][0])
+    assert not torch.equal(samples[0][0], FaceSamples(files, 64, seed=4, length=9)[0][0])
+
+
+def test_a_checkpoint_of_another_stage_is_refused(data, tmp_path):
+    run(_stage("metric"), _config(data, tmp_path / "run", 1))
+    with pytest.raises(TrainingError, match="another stage"):
+        run(_stage("fusion"), _config(data, tmp_path / "run", 2))
