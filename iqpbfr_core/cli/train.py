@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import torch
 import typer
 
 from ..checkpoint import load_network
@@ -75,7 +76,8 @@ def metric(
 def autoencoder(
     data: Path = DATA,
     out: Path = OUT,
-    preset: str = typer.Option("small", help=f"One of {', '.join(PRESETS)}."),
+    preset: str = typer.Option("small", help=f"One of {', '.join(PRESETS)}; not used with --init."),
+    init: Path | None = typer.Option(None, help="Train this model on, instead of a new one."),
     metric: str = METRIC,
     steps: int = STEPS,
     batch_size: int = BATCH,
@@ -88,8 +90,12 @@ def autoencoder(
     from ..training.autoencoder import AutoencoderStage
 
     config = _config(preset)
-    stage = AutoencoderStage(config, _metric(metric), steps, seed)
-    _run(stage, RunConfig(data, out, steps, batch_size, config.resolution, seed, save_every, workers, precision))
+    torch.manual_seed(seed)
+    network = CodeRestorer(config) if init is None else _network(init)
+    stage = AutoencoderStage(network, _metric(metric), steps, seed, is_trained=init is not None)
+    _run(
+        stage, RunConfig(data, out, steps, batch_size, network.config.resolution, seed, save_every, workers, precision)
+    )
 
 
 @app.command()

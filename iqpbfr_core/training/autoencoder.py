@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from ..checkpoint import save_network
-from ..config import RestorerConfig
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
 from .imperfection import imperfect
@@ -48,16 +47,20 @@ class Averaged:
 
 
 class AutoencoderStage:
-    """See the module's docstring."""
+    """See the module's docstring. `is_trained`: the network comes from an earlier run of this stage and is trained on."""
 
-    def __init__(self, config: RestorerConfig, metric: SeverityNet, steps: int, seed: int = 0) -> None:
+    def __init__(
+        self, network: CodeRestorer, metric: SeverityNet, steps: int, seed: int = 0, is_trained: bool = False
+    ) -> None:
         torch.manual_seed(seed)
         self.steps = steps
-        self.network = CodeRestorer(config)
-        self.quantiser = DualQuantiser(self.network)
-        self.network.quantize.requires_grad_(False)
-        if config.num_hq_codes:
-            self.network.quantize_aesthetic.requires_grad_(False)
+        self.network = network
+        self.quantiser = DualQuantiser(network)
+        if is_trained:
+            self.quantiser.adopt()
+        self.gan_from = 0.0 if is_trained else GAN_FROM
+        for book in network.codebooks:
+            book.requires_grad_(False)
         self.discriminator = PatchDiscriminator()
         self.average = Averaged(self.network)
         self.metric = metric.eval().requires_grad_(False)
@@ -92,7 +95,7 @@ class AutoencoderStage:
         z = z.float()
         commitment = z.new_zeros(())
         z_used = z
-        if progress >= QUANTISE_FROM:
+        if progress >= QUANTISE_FROM or self.quantiser.is_initialised:
             if not self.quantiser.is_initialised:
                 self.quantiser.initialise(z.detach())
             indices = self.quantiser.indices(z, is_hq & ~dropped)
@@ -106,13 +109,12 @@ class AutoencoderStage:
             output = self.network.generator(z_used, self.network.fuse_convs_dict, {}, 0.0).float()
         reconstruction = reconstruction_loss(output, target)
         loss = reconstruction + COMMITMENT * commitment
-        if progress >= GAN_FROM:
+        if progress >= self.gan_from:
             loss = loss + self._adversarial(accelerator, output, target, reconstruction, values, progress)
         self._update("network", loss, accelerator)
         self.average.update(self.network, step)
-        self.average.module.quantize.load_state_dict(self.network.quantize.state_dict())
-        if self.network.config.num_hq_codes:
-            self.average.module.quantize_aesthetic.load_state_dict(self.network.quantize_aesthetic.state_dict())
+        for average, book in zip(self.average.module.codebooks, self.network.codebooks, strict=True):
+            average.load_state_dict(book.state_dict())  # already moving averages
         return {
             "l1": F.l1_loss(output, target).item(),
             "psnr": (10 * torch.log10(4 / F.mse_loss(output.clamp(-1, 1), target))).item(),
@@ -148,7 +150,7 @@ class AutoencoderStage:
         adversarial = -decision.float().mean()
         matching = feature_matching(fake, real)
         weight = adaptive_weight(reconstruction, adversarial, self.network.generator.blocks[-1].weight)
-        ramp = min(1.0, (progress - GAN_FROM) / 0.1)
+        ramp = min(1.0, (progress - self.gan_from) / 0.1)
         values |= {"gan": adversarial.item(), "matching": matching.item(), "discriminator": loss.item()}
         return ramp * (GAN_WEIGHT * weight * adversarial + FEATURE_MATCHING * matching)
 

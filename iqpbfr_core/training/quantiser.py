@@ -65,6 +65,15 @@ class DualQuantiser(nn.Module):
                 network.quantize_aesthetic.embedding.weight[0] = 0
 
     @torch.no_grad()
+    def adopt(self) -> None:
+        """Start from the codebooks as they are: every code keeps its place as if it had just won one token."""
+        for average in (self.common, self.hq):
+            if average is not None:
+                average.sums.copy_(average.book.embedding.weight[average.first :])
+                average.counts.fill_(1)
+        self.is_initialised.fill_(True)
+
+    @torch.no_grad()
     def indices(self, z: Tensor, is_hq: Tensor) -> Tensor:
         """Codes (B, N, books) of features (B, C, t, t); images that are not `is_hq` (B,) get HQ+ code 0."""
         tokens = to_tokens(z.float())

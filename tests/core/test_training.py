@@ -9,6 +9,7 @@ from networks import make_network
 from iqpbfr_core.checkpoint import load_network
 from iqpbfr_core.errors import TrainingError
 from iqpbfr_core.image import write_image
+from iqpbfr_core.models.code_restorer import CodeRestorer
 from iqpbfr_core.models.severity import SeverityNet
 from iqpbfr_core.quality import load_severity
 from iqpbfr_core.training.autoencoder import AutoencoderStage
@@ -33,7 +34,7 @@ def _stage(name, steps=4):
     if name == "metric":
         return SeverityStage()
     if name == "autoencoder":
-        return AutoencoderStage(TINY, SeverityNet(), steps)
+        return AutoencoderStage(CodeRestorer(TINY), SeverityNet(), steps)
     network = make_network()
     return LookupStage(network, SeverityNet()) if name == "lookup" else FusionStage(network)
 
@@ -67,7 +68,8 @@ def _interrupt(stage, config, after):
 
 def test_results_are_readable_by_the_next_stage(data, tmp_path):
     metric = load_severity(run(_stage("metric"), _config(data, tmp_path / "m", 1)))
-    first = run(AutoencoderStage(TINY, metric, 2), _config(data, tmp_path / "a", 2))
+    first = run(AutoencoderStage(CodeRestorer(TINY), metric, 2), _config(data, tmp_path / "a", 2))
+    first = run(AutoencoderStage(load_network(first), metric, 2, is_trained=True), _config(data, tmp_path / "b", 2))
     second = run(LookupStage(load_network(first), metric), _config(data, tmp_path / "l", 1))
     third = run(FusionStage(load_network(second)), _config(data, tmp_path / "f", 1))
     assert load_network(third).config == TINY
