@@ -44,6 +44,6 @@ def main() -> None:
     """Entry point of `iqpbfr`."""
     try:
         app()
-    except IQPError as error:
+    except (IQPError, OSError) as error:  # OSError: a full disk, a folder without permission
         errors.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(2)

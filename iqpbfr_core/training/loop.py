@@ -5,6 +5,7 @@ exactly the way it would have gone without the stop. `accelerate` places the wor
 """
 
 import csv
+import io
 import logging
 import math
 import time
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import TrainingError
-from ..image import to_pil
+from ..image import write_atomically, write_image
 from .data import batches, list_images, read_faces
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def run(stage: Stage, config: RunConfig) -> Path:
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             _save_state(stage, state_file, step + 1)
             stage.export(exported)
-            to_pil(stage.samples(shown)).save(config.out / f"samples_{step + 1:06d}.png")
+            write_image(stage.samples(shown), config.out / f"samples_{step + 1:06d}.png")
     return exported
 
 
@@ -118,9 +119,9 @@ def _save_state(stage: Stage, path: Path, step: int) -> None:
         "modules": {name: m.state_dict() for name, m in stage.modules.items()},
         "optimizers": {name: o.state_dict() for name, o in stage.optimizers.items()},
     }
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_atomically(path, content.getvalue())
 
 
 def _load_state(stage: Stage, path: Path, device: torch.device) -> int:
