@@ -27,6 +27,7 @@ from .models.restoreformer import RestoreFormer
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 BUILTIN = "builtin"
+_PACKAGE = __name__.rpartition(".")[0]  # inside ComfyUI the package has another name
 _BUILTIN_FILE = "small.safetensors"
 # Containers in the order in which they are looked for: averaged weights first.
 _CONTAINERS = ("params_ema", "params", "state_dict", "model")
@@ -231,7 +232,7 @@ def build_network(config: RestorerConfig, operations: Any = nn) -> CodeRestorer 
 def load_network(source: str | os.PathLike[str], operations: Any = nn) -> CodeRestorer | RestoreFormer:
     """Network and weights from a file, or from the package for "builtin"; see `load_restorer`."""
     if source == BUILTIN:
-        with as_file(files(__package__) / "weights" / _BUILTIN_FILE) as path:
+        with as_file(files(_PACKAGE) / "weights" / _BUILTIN_FILE) as path:
             return load_network(path, operations)
     weights, metadata = read_weights(source)
     weights = _without_prefix(weights)

@@ -101,7 +101,7 @@ class RestorerConfig:
     def from_json(cls, text: str) -> "RestorerConfig":
         """Read a config written by `to_json`; unknown or missing fields raise CheckpointError."""
         try:
-            values: dict[str, Any] = json.loads(text)
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
+            return cls(**values)
         except (TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"the config inside the file cannot be read ({error}).") from error

@@ -59,11 +59,9 @@ class Degradation:
 
 def draw(preset: str | DegradationRange, seed: int, resolution: int) -> Degradation:
     """Draw one degradation for an image of `resolution` pixels. Equal arguments give equal results."""
-    ranges = preset
-    if isinstance(preset, str):
-        if preset not in PRESETS:
-            raise InputError(f"unknown degradation preset {preset!r}; there are {', '.join(PRESETS)}.")
-        ranges = PRESETS[preset]
+    if isinstance(preset, str) and preset not in PRESETS:
+        raise InputError(f"unknown degradation preset {preset!r}; there are {', '.join(PRESETS)}.")
+    ranges = PRESETS[preset] if isinstance(preset, str) else preset
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(7, generator=generator, dtype=torch.float64).tolist()
 

@@ -26,6 +26,7 @@ from .image import check_images
 from .models.severity import RESOLUTION, SeverityNet
 
 BUILTIN = "builtin"
+_PACKAGE = __name__.rpartition(".")[0]  # inside ComfyUI the package has another name
 _BUILTIN_FILE = "severity.safetensors"
 # TOPIQ trained on faces, for aligned crops: pyiqa's own wrapper detects faces first, which is slow and has no gradient.
 _ALIGNED_TOPIQ = {
@@ -157,7 +158,7 @@ def load_metric(
         WeightsNotFoundError: weights are missing and `download` is off; names file, folder and address.
     """
     if name == BUILTIN:
-        with as_file(files(__package__) / "weights" / _BUILTIN_FILE) as path:
+        with as_file(files(_PACKAGE) / "weights" / _BUILTIN_FILE) as path:
             return BuiltinMetric(load_severity(path)).to(device)
     return _load_pyiqa(name, Path(folder) if folder else weights_folder(), download).to(device)
 

@@ -1,6 +1,7 @@
 """iqpbfr evaluate"""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def evaluate(
     except WeightsNotFoundError as error:
         errors.print(f"NIQE is left out: {error}", highlight=False, soft_wrap=True)
 
-    def progress(starts):
+    def progress(starts: Iterable[int]) -> Iterable[int]:
         return track(list(starts), "Evaluating", console=errors, transient=True, disable=not errors.is_terminal)
 
     result = evaluate_restorer(restorer, files, metrics, preset, seed, quality, fidelity, adain, progress=progress)

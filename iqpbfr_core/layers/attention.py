@@ -107,7 +107,7 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor, condition: Tensor | None = None) -> Tensor:
         """x: (B, N, C), position: (B, N, C), condition: (B, condition_dim) -> (B, N, C)."""
-        if self.modulation is None:
+        if self.modulation is None or condition is None:
             x = x + self.self_attn(self.norm1(x), position)
             return x + self._mlp(self.norm2(x))
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(condition))[:, None].chunk(6, dim=-1)

@@ -76,6 +76,11 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.shuffle = nn.PixelShuffle(config.head)
 
+    @property
+    def last_layer(self) -> Tensor:
+        """Weight of the output convolution."""
+        return self.blocks[-1].weight  # type: ignore[return-value]
+
     def forward(self, x: Tensor, fusion: nn.ModuleDict, skips: dict[int, Tensor], fidelity: Tensor | float) -> Tensor:
         """`fusion[str(side)](skips[side], x, fidelity)` is applied at every tap, unless `fidelity` is the number 0."""
         is_fused = isinstance(fidelity, Tensor) or fidelity > 0

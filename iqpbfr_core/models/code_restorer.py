@@ -74,7 +74,7 @@ class CodeRestorer(nn.Module):
         """Add the score to the features, for models that are told the score that way; others return `z` unchanged."""
         if score is None or self.config.conditioning not in ("add", "add_multi"):
             return z
-        tables = [self.score_embed] if self.config.conditioning == "add" else list(self.score_embed)
+        tables: Any = [self.score_embed] if self.config.conditioning == "add" else self.score_embed
         for table, bins in zip(tables, self.config.score_bins, strict=True):
             index = score_bin(score, bins).to(z.device)
             entry = nn.functional.embedding(index, table.weight.to(device=z.device)).to(z.dtype)

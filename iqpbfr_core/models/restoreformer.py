@@ -91,7 +91,7 @@ class _Encoder(nn.Module):
             x = level(x)
             if index < len(self.down) - 1:
                 skips[index] = x
-                x = level.downsample(x)
+                x = level.downsample(x)  # type: ignore[operator]
         x = self.mid.block_1(x)
         skips[len(self.down) - 1] = x
         x = self.mid.block_2(self.mid.attn_1(x))
@@ -127,7 +127,7 @@ class _Decoder(nn.Module):
         for index in reversed(range(len(self.up))):
             x = self.up[index](x, skips.get(index))
             if index:
-                x = self.up[index].upsample(x)
+                x = self.up[index].upsample(x)  # type: ignore[operator]
         return self.conv_out(nn.functional.silu(self.norm_out(x)))
 
 

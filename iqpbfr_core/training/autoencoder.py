@@ -34,9 +34,9 @@ EMA = 0.998
 
 
 class Averaged:
-    """Exponential moving average of a module's weights (Polyak), kept in a copy."""
+    """Exponential moving average of a network's weights (Polyak), kept in a copy."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: CodeRestorer) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -149,7 +149,7 @@ class AutoencoderStage:
         self.discriminator.requires_grad_(True)
         adversarial = -decision.float().mean()
         matching = feature_matching(fake, real)
-        weight = adaptive_weight(reconstruction, adversarial, self.network.generator.blocks[-1].weight)
+        weight = adaptive_weight(reconstruction, adversarial, self.network.generator.last_layer)
         ramp = min(1.0, (progress - self.gan_from) / 0.1)
         values |= {"gan": adversarial.item(), "matching": matching.item(), "discriminator": loss.item()}
         return ramp * (GAN_WEIGHT * weight * adversarial + FEATURE_MATCHING * matching)

@@ -82,7 +82,7 @@ class FaceSamples(Dataset[tuple[Tensor, int]]):
 
 def batches(
     files: list[Path], resolution: int, batch_size: int, seed: int, start: int, stop: int, workers: int = 0
-) -> DataLoader[tuple[Tensor, Tensor]]:
+) -> DataLoader[tuple[Tensor, int]]:
     """Batches for steps `start` .. `stop` - 1 of a run: (faces (B, 3, R, R), seeds (B,))."""
     samples = FaceSamples(files, resolution, seed, stop * batch_size)
     numbers = range(start * batch_size, stop * batch_size)

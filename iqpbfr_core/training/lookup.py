@@ -123,8 +123,8 @@ class FusionStage:
         network.fuse_convs_dict.requires_grad_(True)
         for fusion in network.fuse_convs_dict.values():  # start as the identity
             for branch in (fusion.scale, fusion.shift):
-                nn.init.zeros_(branch[-1].weight)
-                nn.init.zeros_(branch[-1].bias)
+                nn.init.zeros_(branch[-1].weight)  # type: ignore[index]
+                nn.init.zeros_(branch[-1].bias)  # type: ignore[index]
         self.average = Averaged(network)
         self.modules: dict[str, nn.Module] = {"network": network, "average": self.average.module}
         self.optimizers: dict[str, Optimizer] = {

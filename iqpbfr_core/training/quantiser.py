@@ -19,6 +19,9 @@ DEAD = 0.03  # tokens per batch, on average, under which a code is replaced
 class _MovingAverage(nn.Module):
     """Moving averages for one codebook; `first` entries at the start are left alone."""
 
+    counts: Tensor
+    sums: Tensor
+
     def __init__(self, book: Codebook, first: int) -> None:
         super().__init__()
         self.book, self.first = book, first
@@ -54,6 +57,8 @@ class _MovingAverage(nn.Module):
 
 class DualQuantiser(nn.Module):
     """Tokens to codes and back for training, and the moving averages behind both books."""
+
+    is_initialised: Tensor
 
     def __init__(self, network: CodeRestorer) -> None:
         super().__init__()
@@ -105,6 +110,6 @@ class DualQuantiser(nn.Module):
 
 
 def perplexity(indices: Tensor, size: int) -> float:
-    """exp(entropy) of code use: how many codes are in real use."""
-    share = torch.bincount(indices.flatten(), minlength=size).float() / indices.numel()
+    """exp(entropy) of code use: how many codes are in real use; 1 where there are none."""
+    share = torch.bincount(indices.flatten(), minlength=size).float() / max(1, indices.numel())
     return torch.exp(-(share * (share + 1e-10).log()).sum()).item()

@@ -24,7 +24,7 @@ KINDS = ("blur", "downsample", "noise", "jpeg")
 def degradation_of(kind: str, strength: float, seed: int = 0) -> Degradation:
     """One kind of degradation at `strength` in [0, 1], in pixels of a 256 px face; equal steps look about equal."""
     if kind == "blur":
-        return Degradation(sigma=(_geometric(0.3, 6, strength),) * 2)
+        return Degradation(sigma=(_geometric(0.3, 6, strength), _geometric(0.3, 6, strength)))
     if kind == "downsample":
         return Degradation(downsample=_geometric(1.1, 12, strength))
     if kind == "noise":
