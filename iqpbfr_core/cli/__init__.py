@@ -7,7 +7,7 @@ import typer
 from .. import __version__
 from ..errors import IQPError
 from . import degrade, evaluate, restore, score, train, weights
-from .console import errors
+from .console import report
 
 app = typer.Typer(
     help="Blind face restoration with an image quality prior.",
@@ -45,5 +45,5 @@ def main() -> None:
     try:
         app()
     except (IQPError, OSError) as error:  # OSError: a full disk, a folder without permission
-        errors.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        report("Error", str(error))
         sys.exit(2)

@@ -1,12 +1,13 @@
 """What the commands share: consoles, the choice of device, and files worked through one after the other."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from ..errors import InputError, IQPError, first_line
@@ -15,6 +16,11 @@ from ..image import IMAGE_SUFFIXES
 output = Console()
 errors = Console(stderr=True)
 T = TypeVar("T")
+
+
+def report(kind: str, text: str) -> None:
+    """Print an error; brackets in it are text, not markup."""
+    errors.print(f"[bold red]{kind}:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def choose_device(name: str) -> torch.device:
@@ -66,25 +72,16 @@ def for_each(
     task: str,
     work: Callable[[T], None],
     describe: Callable[[T], str],
-    quiet: bool = False,
 ) -> None:
     """Do `work` for every item with a progress bar. Failures are reported and the rest goes on; then exit code 2."""
     failures = 0
-    for item in track(items, task, total, console=errors, transient=True, disable=quiet or not errors.is_terminal):
+    for item in track(items, task, total, console=errors, transient=True, disable=not errors.is_terminal):
         try:
             work(item)
         except IQPError as error:
             failures += 1
-            text = str(error)
-            name = describe(item)
-            errors.print(
-                f"[bold red]Failed:[/] {text if name in text else f'{name}: {text}'}", highlight=False, soft_wrap=True
-            )
+            text, name = str(error), describe(item)
+            report("Failed", text if name in text else f"{name}: {text}")
     if failures:
         errors.print(f"{failures} of {total} failed.", highlight=False)
         raise typer.Exit(2)
-
-
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

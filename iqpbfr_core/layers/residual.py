@@ -12,20 +12,25 @@ def group_norm(dim: int, operations: Any = nn) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """(B, in_dim, H, W) -> (B, out_dim, H, W): norm, SiLU, conv, twice, plus the input (1x1 convolved if it grows)."""
+    """(B, in_dim, H, W) -> (B, out_dim, H, W): norm, SiLU, conv, twice, plus the input, 1x1 convolved where the width changes.
 
-    def __init__(self, in_dim: int, out_dim: int, operations: Any = nn) -> None:
+    `shortcut` is the name of that convolution in the checkpoint.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, operations: Any = nn, shortcut: str = "conv_out") -> None:
         super().__init__()
         self.norm1 = group_norm(in_dim, operations)
         self.conv1 = operations.Conv2d(in_dim, out_dim, 3, padding=1)
         self.norm2 = group_norm(out_dim, operations)
         self.conv2 = operations.Conv2d(out_dim, out_dim, 3, padding=1)
-        self.conv_out = operations.Conv2d(in_dim, out_dim, 1) if in_dim != out_dim else None
+        self.shortcut = shortcut if in_dim != out_dim else None
+        if self.shortcut is not None:
+            self.add_module(self.shortcut, operations.Conv2d(in_dim, out_dim, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
-        return h + (x if self.conv_out is None else self.conv_out(x))
+        return h + (x if self.shortcut is None else self.get_submodule(self.shortcut)(x))
 
 
 class Downsample(nn.Module):

@@ -11,25 +11,12 @@ from torch import Tensor, nn
 
 from ..config import RestorerConfig
 from ..layers.attention import CrossAttentionBlock
-from ..layers.residual import Downsample, Upsample, group_norm
+from ..layers.residual import Downsample, ResidualBlock, Upsample, group_norm
 from .codebook import Codebook, to_map, to_tokens
 
 
-class _ResidualBlock(nn.Module):
-    """VQGAN's residual block with the names of the released file (`nin_shortcut`)."""
-
-    def __init__(self, in_dim: int, out_dim: int, operations: Any) -> None:
-        super().__init__()
-        self.norm1 = group_norm(in_dim, operations)
-        self.conv1 = operations.Conv2d(in_dim, out_dim, 3, padding=1)
-        self.norm2 = group_norm(out_dim, operations)
-        self.conv2 = operations.Conv2d(out_dim, out_dim, 3, padding=1)
-        self.nin_shortcut = operations.Conv2d(in_dim, out_dim, 1) if in_dim != out_dim else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        silu = nn.functional.silu
-        h = self.conv2(silu(self.norm2(self.conv1(silu(self.norm1(x))))))
-        return h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+def _residual_block(in_dim: int, out_dim: int, operations: Any) -> ResidualBlock:
+    return ResidualBlock(in_dim, out_dim, operations, shortcut="nin_shortcut")
 
 
 class _Level(nn.Module):
@@ -37,7 +24,7 @@ class _Level(nn.Module):
 
     def __init__(self, in_dim: int, dim: int, depth: int, num_heads: int, resample: str, operations: Any) -> None:
         super().__init__()
-        self.block = nn.ModuleList(_ResidualBlock(in_dim if i == 0 else dim, dim, operations) for i in range(depth))
+        self.block = nn.ModuleList(_residual_block(in_dim if i == 0 else dim, dim, operations) for i in range(depth))
         self.attn = nn.ModuleList(
             CrossAttentionBlock(dim, num_heads, operations) for _ in range(depth if num_heads else 0)
         )
@@ -57,9 +44,9 @@ class _Level(nn.Module):
 class _Middle(nn.Module):
     def __init__(self, dim: int, num_heads: int, operations: Any) -> None:
         super().__init__()
-        self.block_1 = _ResidualBlock(dim, dim, operations)
+        self.block_1 = _residual_block(dim, dim, operations)
         self.attn_1 = CrossAttentionBlock(dim, num_heads, operations)
-        self.block_2 = _ResidualBlock(dim, dim, operations)
+        self.block_2 = _residual_block(dim, dim, operations)
 
 
 class _Encoder(nn.Module):

@@ -20,6 +20,7 @@ from ..checkpoint import save_network
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
 from .imperfection import imperfect
+from .loop import update
 from .losses import PatchDiscriminator, adaptive_weight, feature_matching, hinge_loss, reconstruction_loss
 from .quantiser import DualQuantiser, perplexity
 
@@ -44,6 +45,12 @@ class Averaged:
         decay = min(EMA, (1 + step) / (10 + step))
         for average, value in zip(self.module.parameters(), module.parameters(), strict=True):
             average.lerp_(value, 1 - decay)
+
+
+@torch.no_grad()
+def hq_threshold(metric: SeverityNet, faces: Tensor) -> float:
+    """The score above which a face counts as high quality."""
+    return metric(faces).quantile(HQ_QUANTILE).item()
 
 
 class AutoencoderStage:
@@ -78,9 +85,7 @@ class AutoencoderStage:
         self.threshold = 0.0
 
     def start(self, accelerator: Accelerator, faces: Tensor) -> None:
-        self.metric.to(accelerator.device)
-        with torch.no_grad():
-            self.threshold = self.metric(faces).quantile(HQ_QUANTILE).item()
+        self.threshold = hq_threshold(self.metric.to(accelerator.device), faces)
 
     def step(self, accelerator: Accelerator, faces: Tensor, seeds: Tensor, step: int) -> dict[str, float]:
         with torch.no_grad():
@@ -111,7 +116,7 @@ class AutoencoderStage:
         loss = reconstruction + COMMITMENT * commitment
         if progress >= self.gan_from:
             loss = loss + self._adversarial(accelerator, output, target, reconstruction, values, progress)
-        self._update("network", loss, accelerator)
+        update(accelerator, self.optimizers["network"], loss)
         self.average.update(self.network, step)
         for average, book in zip(self.average.module.codebooks, self.network.codebooks, strict=True):
             average.load_state_dict(book.state_dict())  # already moving averages
@@ -140,7 +145,7 @@ class AutoencoderStage:
         with accelerator.autocast():
             decisions, _ = self.discriminator(torch.cat([target, output.detach()]))
         loss = hinge_loss(*decisions.chunk(2))
-        self._update("discriminator", loss, accelerator)
+        update(accelerator, self.optimizers["discriminator"], loss)
         self.discriminator.requires_grad_(False)
         with accelerator.autocast():
             decision, fake = self.discriminator(output)
@@ -153,13 +158,6 @@ class AutoencoderStage:
         ramp = min(1.0, (progress - self.gan_from) / 0.1)
         values |= {"gan": adversarial.item(), "matching": matching.item(), "discriminator": loss.item()}
         return ramp * (GAN_WEIGHT * weight * adversarial + FEATURE_MATCHING * matching)
-
-    def _update(self, name: str, loss: Tensor, accelerator: Accelerator) -> None:
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
-        optimizer.step()
 
     @torch.no_grad()
     def samples(self, faces: Tensor) -> Tensor:

@@ -20,8 +20,9 @@ from ..degradation import apply, draw
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
 from ..restorer import Restorer
-from .autoencoder import HQ_QUANTILE, Averaged
+from .autoencoder import Averaged, hq_threshold
 from .imperfection import imperfect
+from .loop import update
 from .losses import reconstruction_loss
 from .quantiser import DualQuantiser
 
@@ -62,9 +63,7 @@ class LookupStage:
         self.threshold = 0.0
 
     def start(self, accelerator: Accelerator, faces: Tensor) -> None:
-        self.metric.to(accelerator.device)
-        with torch.no_grad():
-            self.threshold = self.metric(faces).quantile(HQ_QUANTILE).item()
+        self.threshold = hq_threshold(self.metric.to(accelerator.device), faces)
 
     def step(self, accelerator: Accelerator, faces: Tensor, seeds: Tensor, step: int) -> dict[str, float]:
         with torch.no_grad(), accelerator.autocast():
@@ -80,11 +79,8 @@ class LookupStage:
             logits = self.network.logits(self.network.condition(z_lq, score), score, keep).float()
         feature = F.mse_loss(z_lq.float(), z_clean) / z_clean.var()
         index = F.cross_entropy(logits.permute(0, 2, 1, 3), indices)
-        optimizer = self.optimizers["lookup"]
-        optimizer.zero_grad()
-        accelerator.backward(INDEX_WEIGHT * index * self.network.config.num_books + feature)
-        nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
-        optimizer.step()
+        loss = INDEX_WEIGHT * index * self.network.config.num_books + feature
+        update(accelerator, self.optimizers["lookup"], loss)
         self.average.update(self.network, step)
         right = (logits.argmax(2) == indices).float().mean((0, 1))
         return {
@@ -146,11 +142,7 @@ class FusionStage:
             output = self.network.generate(z_q, z, skips, 1.0).float()
         target = faces * 2 - 1
         loss = reconstruction_loss(output, target)
-        optimizer = self.optimizers["fusion"]
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
-        optimizer.step()
+        update(accelerator, self.optimizers["fusion"], loss)
         self.average.update(self.network, step)
 
         def psnr(image: Tensor) -> float:

@@ -91,15 +91,13 @@ def run(stage: Stage, config: RunConfig) -> Path:
 
     loader = batches(files, config.resolution, config.batch_size, config.seed, first, config.steps, config.workers)
     log = _Log(config.out / "log.csv", config.steps)
-    rates = {name: [group["lr"] for group in o.param_groups] for name, o in stage.optimizers.items()}
-    if first:
-        rates = {name: [group["initial_lr"] for group in o.param_groups] for name, o in stage.optimizers.items()}
+    groups = [group for optimizer in stage.optimizers.values() for group in optimizer.param_groups]
+    for group in groups:
+        group.setdefault("initial_lr", group["lr"])  # a resumed run has it from its checkpoint
     for step, (faces, seeds) in enumerate(loader, start=first):
         torch.manual_seed(config.seed * 1_000_003 + step)
-        factor = cosine_rate(step, config.steps)
-        for name, optimizer in stage.optimizers.items():
-            for group, rate in zip(optimizer.param_groups, rates[name], strict=True):
-                group["initial_lr"], group["lr"] = rate, rate * factor
+        for group in groups:
+            group["lr"] = group["initial_lr"] * cosine_rate(step, config.steps)
         log.add(step + 1, stage.step(accelerator, faces.to(accelerator.device), seeds, step))
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             _save_state(stage, state_file, step + 1)
@@ -136,6 +134,14 @@ def _load_state(stage: Stage, path: Path, device: torch.device) -> int:
             f"{path} is the checkpoint of another stage or preset ({error}); use another --out."
         ) from error
     return int(state["step"])
+
+
+def update(accelerator: Accelerator, optimizer: Optimizer, loss: Tensor) -> None:
+    """One optimiser step on `loss`, gradients clipped to norm 1."""
+    optimizer.zero_grad()
+    accelerator.backward(loss)
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    optimizer.step()
 
 
 class _Log:

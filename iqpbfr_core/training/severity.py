@@ -17,6 +17,7 @@ from torch.optim import AdamW, Optimizer
 from ..degradation import Degradation, apply
 from ..image import write_atomically
 from ..models.severity import SeverityNet
+from .loop import update
 
 KINDS = ("blur", "downsample", "noise", "jpeg")
 
@@ -114,10 +115,7 @@ class SeverityStage:
         with accelerator.autocast():
             scores = self.network(images)
         loss = severity_loss(scores, grades)
-        optimizer = self.optimizers["network"]
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        optimizer.step()
+        update(accelerator, self.optimizers["network"], loss)
         return {"loss": loss.item(), "l1": F.l1_loss(scores, grades).item()}
 
     @torch.no_grad()
