@@ -7,6 +7,7 @@ import io
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,11 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
         return images
     resized = F.interpolate(images.float(), size=size, mode="bicubic", antialias=True, align_corners=False)
     return resized.clamp(0, 1).to(images.dtype)
+
+
+def tile(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of equally sized images, each (B, 3, H, W), to one picture (3, rows * H, B * W)."""
+    return torch.cat([torch.cat(list(row), 2) for row in rows], 1)
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:

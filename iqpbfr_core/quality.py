@@ -57,6 +57,10 @@ class Metric(Protocol):
         """The metric's own scale, (B,)."""
         ...
 
+    def normalise(self, raw: Tensor) -> Tensor:
+        """Values of `raw` to [0, 1], 1 = best."""
+        ...
+
     def to(self, device: torch.device | str) -> "Metric": ...
 
 
@@ -69,7 +73,10 @@ class BuiltinMetric:
         self.network = network.eval().requires_grad_(False)
 
     def __call__(self, images: Tensor) -> Tensor:
-        return self.raw(images)
+        return self.normalise(self.raw(images))
+
+    def normalise(self, raw: Tensor) -> Tensor:
+        return raw
 
     def raw(self, images: Tensor) -> Tensor:
         check_images(images)
@@ -99,8 +106,11 @@ class PyiqaMetric:
         self.device = torch.device("cpu")
 
     def __call__(self, images: Tensor) -> Tensor:
+        return self.normalise(self.raw(images))
+
+    def normalise(self, raw: Tensor) -> Tensor:
         low, high = self.score_range
-        score = (self.raw(images) - low) / (high - low)
+        score = (raw - low) / (high - low)
         return (1 - score if self.lower_better else score).clamp(0, 1)
 
     def raw(self, images: Tensor) -> Tensor:

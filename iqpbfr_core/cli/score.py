@@ -32,9 +32,9 @@ def score(
 
     def work(file: Path) -> None:
         with torch.inference_mode():
-            image = read_image(file)
-            value, raw = measured(image).item(), measured.raw(image).item()
-        rows.append({"file": str(file), "metric": metric, "score": round(value, 5), "raw": round(raw, 5)})
+            raw = measured.raw(read_image(file))
+        score, own = measured.normalise(raw).item(), raw.item()
+        rows.append({"file": str(file), "metric": metric, "score": round(score, 5), "raw": round(own, 5)})
 
     try:
         for_each(files, len(files), "Scoring", work, str)

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from ..checkpoint import save_network
+from ..image import from_network, tile, to_network
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
 from .imperfection import imperfect
 from .loop import update
-from .losses import PatchDiscriminator, adaptive_weight, feature_matching, hinge_loss, reconstruction_loss
+from .losses import PatchDiscriminator, adaptive_weight, feature_matching, hinge_loss, psnr, reconstruction_loss
 from .quantiser import DualQuantiser, perplexity
 
 COMMITMENT = 0.25
@@ -92,7 +93,7 @@ class AutoencoderStage:
             faces = imperfect(faces, seeds)
             is_hq = self.metric(faces) > self.threshold
             dropped = torch.rand(len(faces), device=faces.device) < HQ_DROPOUT
-            target = faces * 2 - 1
+            target = to_network(faces)
         progress = step / self.steps
         values: dict[str, float] = {}
         with accelerator.autocast():
@@ -122,7 +123,7 @@ class AutoencoderStage:
             average.load_state_dict(book.state_dict())  # already moving averages
         return {
             "l1": F.l1_loss(output, target).item(),
-            "psnr": (10 * torch.log10(4 / F.mse_loss(output.clamp(-1, 1), target))).item(),
+            "psnr": psnr(output, target),
             "commitment": commitment.item(),
             "hq_share": is_hq.float().mean().item(),
             "perplexity_common": values.get("perplexity_common", 0.0),
@@ -163,13 +164,13 @@ class AutoencoderStage:
     def samples(self, faces: Tensor) -> Tensor:
         """Rows: face, reconstruction from both books, from the common book alone."""
         network = self.average.module
-        z, _ = network.encode(faces * 2 - 1)
+        z, _ = network.encode(to_network(faces))
         rows = [faces]
         for is_hq in (True, False):
             indices = self.quantiser.indices(z, torch.full((len(faces),), is_hq, device=faces.device))
             z_q = network.quantise(indices, network.config.alpha, like=z)
-            rows.append((network.generator(z_q, network.fuse_convs_dict, {}, 0.0) * 0.5 + 0.5).clamp(0, 1))
-        return torch.cat([torch.cat(list(row), 2) for row in rows], 1)
+            rows.append(from_network(network.generator(z_q, network.fuse_convs_dict, {}, 0.0)))
+        return tile(rows)
 
     def export(self, path: Path) -> None:
         save_network(self.average.module, path)

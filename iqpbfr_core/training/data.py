@@ -77,7 +77,8 @@ class FaceSamples(Dataset[tuple[Tensor, int]]):
         order = torch.randperm(len(self.files), generator=torch.Generator().manual_seed(self.seed * 100_003 + epoch))
         sample_seed = (self.seed * 1_000_003 + number) % 2**31
         face = read_faces([self.files[int(order[place])]], self.resolution)[0]
-        return augment(face, torch.Generator().manual_seed(sample_seed)), sample_seed
+        # Away from the seeds of degradation and flaws, so that a flip says nothing about how strong the blur is.
+        return augment(face, torch.Generator().manual_seed(sample_seed + 2**31)), sample_seed
 
 
 def batches(

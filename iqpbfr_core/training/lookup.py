@@ -17,13 +17,14 @@ from torch.optim import AdamW, Optimizer
 
 from ..checkpoint import save_network
 from ..degradation import apply, draw
+from ..image import tile, to_network
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
 from ..restorer import Restorer
 from .autoencoder import Averaged, hq_threshold
 from .imperfection import imperfect
 from .loop import update
-from .losses import reconstruction_loss
+from .losses import psnr, reconstruction_loss
 from .quantiser import DualQuantiser
 
 SCORE_DROPOUT = 0.1
@@ -69,13 +70,13 @@ class LookupStage:
         with torch.no_grad(), accelerator.autocast():
             wanted = imperfect(faces, seeds)
             score, clean_score = self.metric(torch.cat([wanted, faces])).chunk(2)
-            z, _ = self.target_encoder(torch.cat([wanted, faces]) * 2 - 1)
+            z, _ = self.target_encoder(to_network(torch.cat([wanted, faces])))
             indices, clean = self.quantiser.indices(z, torch.cat([score, clean_score]) > self.threshold).chunk(2)
             z_clean = self.network.quantise(clean, self.network.config.alpha, like=z.float())
             lq = degrade_for_training(faces, seeds)
         keep = (torch.rand(len(faces), device=faces.device) >= SCORE_DROPOUT).float()
         with accelerator.autocast():
-            z_lq, _ = self.network.encode(lq * 2 - 1)
+            z_lq, _ = self.network.encode(to_network(lq))
             logits = self.network.logits(self.network.condition(z_lq, score), score, keep).float()
         feature = F.mse_loss(z_lq.float(), z_clean) / z_clean.var()
         index = F.cross_entropy(logits.permute(0, 2, 1, 3), indices)
@@ -101,7 +102,7 @@ class LookupStage:
         for quality in (0.2, 0.6, 1.0):
             rows.append(restorer.decode(restorer.lookup(features, quality), features))
         rows.append(restorer.decode(restorer.lookup(features, 1.0), features, adain=False))
-        return torch.cat([torch.cat(list(row), 2) for row in [*rows, faces]], 1)
+        return tile([*rows, faces])
 
     def export(self, path: Path) -> None:
         save_network(self.average.module, path)
@@ -134,21 +135,17 @@ class FusionStage:
         with torch.no_grad(), accelerator.autocast():
             lq = degrade_for_training(faces, seeds)
             score = torch.ones(len(faces), device=faces.device)
-            z, skips = self.network.encode(lq * 2 - 1)
+            z, skips = self.network.encode(to_network(lq))
             z = self.network.condition(z, score)
             indices = self.network.logits(z, score).argmax(2)
             z_q = self.network.quantise(indices, self.network.config.alpha, like=z)
         with accelerator.autocast():
             output = self.network.generate(z_q, z, skips, 1.0).float()
-        target = faces * 2 - 1
+        target = to_network(faces)
         loss = reconstruction_loss(output, target)
         update(accelerator, self.optimizers["fusion"], loss)
         self.average.update(self.network, step)
-
-        def psnr(image: Tensor) -> float:
-            return (10 * torch.log10(4 / F.mse_loss(image.clamp(-1, 1), target))).item()
-
-        return {"loss": loss.item(), "psnr": psnr(output), "psnr_lq": psnr(lq * 2 - 1)}
+        return {"loss": loss.item(), "psnr": psnr(output, target), "psnr_lq": psnr(to_network(lq), target)}
 
     @torch.no_grad()
     def samples(self, faces: Tensor) -> Tensor:
@@ -158,7 +155,7 @@ class FusionStage:
         features = restorer.encode(lq)
         codes = restorer.lookup(features, 1.0)
         rows = [lq, *(restorer.decode(codes, features, w) for w in (0.0, 0.5, 1.0)), faces]
-        return torch.cat([torch.cat(list(row), 2) for row in rows], 1)
+        return tile(rows)
 
     def export(self, path: Path) -> None:
         save_network(self.average.module, path)

@@ -23,6 +23,11 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
     return F.l1_loss(output, target) + gradient_loss(output, target)
 
 
+def psnr(output: Tensor, target: Tensor) -> float:
+    """Of a whole batch in [-1, 1], in dB, for logs."""
+    return (10 * torch.log10(4 / F.mse_loss(output.clamp(-1, 1), target))).item()
+
+
 class PatchDiscriminator(nn.Module):
     """Convolutional patch discriminator (Isola et al. 2017) with spectral normalisation (Miyato et al. 2018).
 

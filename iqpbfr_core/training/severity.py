@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from ..degradation import Degradation, apply
-from ..image import write_atomically
+from ..image import tile, write_atomically
 from ..models.severity import SeverityNet
 from .loop import update
 
@@ -127,8 +127,8 @@ class SeverityStage:
             strengths = torch.linspace(0, 1, len(faces)).tolist()
             images = apply(faces, [degradation_of(kind, s, i) for i, s in enumerate(strengths)])
             error = (self.network(images) - 1 + torch.tensor(strengths, device=images.device)).abs()
-            rows.append(torch.cat(list(images * (1 - error[:, None, None, None])), 2))
-        return torch.cat(rows, 1)
+            rows.append(images * (1 - error[:, None, None, None]))
+        return tile(rows)
 
     def export(self, path: Path) -> None:
         weights = {k: v.half() if v.is_floating_point() else v for k, v in self.network.state_dict().items()}
