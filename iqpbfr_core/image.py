@@ -3,11 +3,13 @@
 One convention everywhere above the networks: float tensors (B, 3, H, W), RGB, in [0, 1]. Networks work in [-1, 1].
 """
 
+import contextlib
 import io
+import math
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +41,9 @@ def check_images(images: Tensor, name: str = "images") -> Tensor:
         )
     if not images.is_floating_point():
         raise InputError(f"{name} must be floating point in [0, 1], got {images.dtype}. Divide 8-bit values by 255.")
-    if not torch.isfinite(images).all():
+    low, high = (bound.item() for bound in images.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError(f"{name} contains NaN or infinity.")
-    low, high = images.min().item(), images.max().item()
     if low < -1e-3 or high > 1 + 1e-3:
         raise InputError(f"{name} must lie in [0, 1], got [{low:.4g}, {high:.4g}].")
     return images
@@ -70,24 +72,43 @@ def tile(rows: Sequence[Tensor]) -> Tensor:
     return torch.cat([torch.cat(list(row), 2) for row in rows], 1)
 
 
-def read_image(path: str | os.PathLike[str]) -> Tensor:
-    """Read an image file as (1, 3, H, W) float32 in [0, 1]: EXIF orientation applied, alpha dropped, grey repeated."""
+@contextlib.contextmanager
+def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """Open an image file with PIL; whatever makes it unreadable, then or while it is decoded, is an InputError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as file:
-                if file.mode.startswith("I;16") or file.mode == "I":
-                    grey = np.asarray(ImageOps.exif_transpose(file), dtype=np.float32) / 65535
-                    pixels = np.repeat(grey[..., None], 3, axis=2)
-                else:
-                    pixels = np.asarray(ImageOps.exif_transpose(file).convert("RGB"), dtype=np.float32) / 255
+                yield file
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: too many pixels for one image ({error}).") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: not a readable image ({error}). Supported: {', '.join(IMAGE_SUFFIXES)}.") from None
+
+
+def is_16_bit(image: Image.Image) -> bool:
+    """Whether a PIL image is grey with 16 bits; 16-bit colour, PIL itself reduces to 8."""
+    return image.mode.startswith("I;16") or image.mode == "I"
+
+
+def from_pil(image: Image.Image) -> Tensor:
+    """A PIL image to (1, 3, H, W) float32 in [0, 1]: alpha dropped, grey repeated."""
+    if is_16_bit(image):
+        grey = np.asarray(image, dtype=np.float32) / 65535
+        pixels = np.repeat(grey[..., None], 3, axis=2)
+    else:
+        pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
+
+
+def read_image(path: str | os.PathLike[str]) -> Tensor:
+    """Read an image file as (1, 3, H, W) float32 in [0, 1]: EXIF orientation applied, alpha dropped, grey repeated."""
+    with open_image(path) as file:
+        return from_pil(ImageOps.exif_transpose(file))
 
 
 def to_pil(image: Tensor) -> Image.Image:

@@ -6,6 +6,8 @@ c = r.lookup(f, quality=1.0)        # codes
 y = r.decode(c, f, fidelity=0.5)    # restored faces in [0, 1]
 """
 
+import functools
+import hashlib
 import os
 from dataclasses import dataclass, replace
 
@@ -28,6 +30,23 @@ class Features:
     z: Tensor
     skips: dict[int, Tensor]
 
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, part: slice | Tensor) -> "Features":
+        """Some of the faces."""
+        return Features(self.z[part], {side: skip[part] for side, skip in self.skips.items()})
+
+    def to(self, device: torch.device | str) -> "Features":
+        """The same on another device."""
+        return Features(self.z.to(device), {side: skip.to(device) for side, skip in self.skips.items()})
+
+    @staticmethod
+    def cat(parts: "list[Features]") -> "Features":
+        """Several batches as one."""
+        skips = {side: torch.cat([part.skips[side] for part in parts]) for side in parts[0].skips}
+        return Features(torch.cat([part.z for part in parts]), skips)
+
 
 @dataclass(frozen=True)
 class Codes:
@@ -45,6 +64,27 @@ class Codes:
     alpha: float
     quality: Tensor | None
 
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, part: slice | Tensor) -> "Codes":
+        """Some of the faces."""
+        quality = None if self.quality is None else self.quality[part]
+        return Codes(self.indices[part], self.logits[part], self.alpha, quality)
+
+    def to(self, device: torch.device | str) -> "Codes":
+        """The same on another device."""
+        quality = None if self.quality is None else self.quality.to(device)
+        return Codes(self.indices.to(device), self.logits.to(device), self.alpha, quality)
+
+    @staticmethod
+    def cat(parts: "list[Codes]") -> "Codes":
+        """Several batches as one; they must agree on alpha and on having a quality."""
+        first = parts[0]
+        quality = None if first.quality is None else torch.cat([part.quality for part in parts])  # type: ignore[misc]
+        indices, logits = (torch.cat([getattr(p, name) for p in parts]) for name in ("indices", "logits"))
+        return Codes(indices, logits, first.alpha, quality)
+
     def with_indices(self, indices: Tensor) -> "Codes":
         """The same decision with other indices."""
         if indices.shape != self.indices.shape:
@@ -55,8 +95,10 @@ class Codes:
 class Restorer:
     """A network with its config; checks what comes in, converts ranges, and keeps the three steps apart."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, compute_device: torch.device | None = None) -> None:
+        """`compute_device`: where to run, for networks whose weights wait elsewhere and are cast as they are used."""
         self.network = network.eval().requires_grad_(False)
+        self._compute_device = compute_device
 
     @property
     def config(self) -> RestorerConfig:
@@ -64,11 +106,22 @@ class Restorer:
 
     @property
     def device(self) -> torch.device:
-        return self.network.quantize.embedding.weight.device
+        return self._compute_device or self.network.quantize.embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         return self.network.quantize.embedding.weight.dtype
+
+    @functools.cached_property
+    def codebook_id(self) -> str:
+        """Tells codebooks apart: codes mean the same to every model with the same id, and nothing to others.
+
+        Made from the signs of the entries, which survive a conversion to half precision.
+        """
+        digest = hashlib.sha256()
+        for book in self.network.codebooks:
+            digest.update(torch.signbit(book.embedding.weight.detach()).cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def has_quality(self) -> bool:
@@ -119,9 +172,9 @@ class Restorer:
         """
         score = self._check_quality(quality, len(features.z))
         alpha = self.config.alpha if alpha is None else alpha
-        _check_range("alpha", alpha, 0, None)
-        _check_range("temperature", temperature, 0, None)
-        _check_range("guidance", guidance, 0, None)
+        check_range("alpha", alpha, 0)
+        check_range("temperature", temperature, 0)
+        check_range("guidance", guidance, 0)
         has_null = self.config.conditioning == "adaln"
         if guidance != 1 and (not has_null or score is None):
             raise InputError(
@@ -133,7 +186,7 @@ class Restorer:
         if guidance != 1:
             null = self.network.logits(z, None).float()
             logits = null + guidance * (logits - null)
-        indices = _choose(logits, temperature, seed)
+        indices = choose_codes(logits, temperature, seed)
         if self.config.num_books == 1:
             logits, indices = logits[..., 0], indices[..., 0]
         return Codes(indices, logits, float(alpha), score)
@@ -154,10 +207,13 @@ class Restorer:
         self, codes: Codes, features: Features, fidelity: float | Tensor = 0.0, adain: bool = True
     ) -> Tensor:
         """`decode` in the network's own scale, [-1, 1] but not clamped, in the network's dtype."""
+        return self.generate(self.quantise(codes, features), features, codes.quality, fidelity, adain)
+
+    def quantise(self, codes: Codes, features: Features) -> Tensor:
+        """Codes to quantised features z_q (B, C, t, t), in the dtype and on the device of the features."""
         self.check_codes(codes, features)
         indices = codes.indices if self.config.num_books == 2 else codes.indices[..., None]
-        z_q = self.network.quantise(indices.to(features.z.device), codes.alpha, like=features.z)
-        return self.generate(z_q, features, codes.quality, fidelity, adain)
+        return self.network.quantise(indices.to(features.z.device), codes.alpha, like=features.z)
 
     def generate(
         self, z_q: Tensor, features: Features, quality: Tensor | None, fidelity: float | Tensor, adain: bool
@@ -219,7 +275,7 @@ class Restorer:
             if not ((fidelity >= 0) & (fidelity <= 1)).all():
                 raise InputError(f"fidelity must lie in [0, 1], got {_describe(fidelity)}.")
             return fidelity.to(like)[:, None, None, None]
-        _check_range("fidelity", float(fidelity), 0, 1)
+        check_range("fidelity", float(fidelity), 0, 1)
         return float(fidelity)
 
 
@@ -227,14 +283,18 @@ def _describe(values: Tensor) -> str:
     return str([round(v, 4) for v in values.tolist()])
 
 
-def _check_range(name: str, value: float, low: float, high: float | None) -> None:
+def check_range(name: str, value: float, low: float, high: float | None = None) -> None:
+    """Raise InputError unless `value` is finite and lies in [low, high]; `high` None = no upper bound."""
     if not (value >= low and (high is None or value <= high) and value < float("inf")):
         wanted = f"at least {low}" if high is None else f"in [{low}, {high}]"
         raise InputError(f"{name} must be {wanted}, got {value}.")
 
 
-def _choose(logits: Tensor, temperature: float, seed: int) -> Tensor:
-    """Logits (B, N, K, books) to indices (B, N, books): the maximum, or a sample by the Gumbel trick."""
+def choose_codes(logits: Tensor, temperature: float, seed: int) -> Tensor:
+    """Logits (B, N, K[, books]) to indices (B, N[, books]): the maximum, or a sample by the Gumbel trick.
+
+    Every image of a batch draws the same noise.
+    """
     if temperature > 0:
         generator = torch.Generator().manual_seed(seed)
         uniform = torch.rand(logits.shape[1:], generator=generator).clamp(1e-12, 1 - 1e-7)

@@ -15,11 +15,10 @@ class FidelityFusion(nn.Module):
         super().__init__()
 
         def branch() -> nn.Sequential:
-            return nn.Sequential(
-                operations.Conv2d(dim, dim, 3, padding=1),
-                nn.LeakyReLU(0.2),
-                operations.Conv2d(dim, dim, 3, padding=1),
-            )
+            last = operations.Conv2d(dim, dim, 3, padding=1)
+            nn.init.zeros_(last.weight)  # a fresh fusion is the identity
+            nn.init.zeros_(last.bias)
+            return nn.Sequential(operations.Conv2d(dim, dim, 3, padding=1), nn.LeakyReLU(0.2), last)
 
         self.encode_enc = ResidualBlock(2 * dim, dim, operations)
         self.scale = branch()

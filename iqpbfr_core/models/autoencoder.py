@@ -3,6 +3,7 @@
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..config import RestorerConfig
 from ..layers.attention import AttentionBlock
@@ -75,6 +76,7 @@ class Generator(nn.Module):
         blocks += [group_norm(dim, operations), operations.Conv2d(dim, 3 * config.head**2, 3, padding=1)]
         self.blocks = nn.ModuleList(blocks)
         self.shuffle = nn.PixelShuffle(config.head)
+        self.is_checkpointed = False  # recompute activations in the backward pass instead of storing them
 
     @property
     def last_layer(self) -> Tensor:
@@ -85,7 +87,7 @@ class Generator(nn.Module):
         """`fusion[str(side)](skips[side], x, fidelity)` is applied at every tap, unless `fidelity` is the number 0."""
         is_fused = isinstance(fidelity, Tensor) or fidelity > 0
         for index, block in enumerate(self.blocks):
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if self.is_checkpointed else block(x)
             if is_fused and index in self.taps:
                 side = self.taps[index]
                 x = fusion[str(side)](skips[side], x, fidelity)

@@ -1,0 +1,23 @@
+"""Pictures for people: right sizes, and nothing lost to missing values."""
+
+import math
+
+import torch
+
+from iqpbfr_core.figure import labelled_grid, line_plot
+
+
+def test_a_grid_holds_its_faces_unchanged(faces):
+    picture = labelled_grid([faces, 1 - faces], ["first", "second"], ["a", "b", "c"], [["0.1", "0.2", "0.3"]])
+    height, width = picture.shape[1:]
+    assert height > 2 * 64
+    assert width > 3 * 64
+    last = picture[:, height - 64 :, width - 64 :]
+    torch.testing.assert_close(last, 1 - faces[2], atol=0.5 / 255 + 1e-6, rtol=0)
+
+
+def test_a_plot_leaves_out_what_is_missing_and_survives_one_value():
+    plot = line_plot({"a": ([0, 1, 2], [0.2, math.nan, 0.4]), "b": ([0, 1], [1, 1])}, "x", "y", {"b": ([0, 0], [2, 2])})
+    assert plot.shape == (3, 400, 640)
+    assert (plot < 0.5).any()
+    assert line_plot({"flat": ([1], [1])}, "x", "y").shape == (3, 400, 640)
