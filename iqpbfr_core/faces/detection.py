@@ -1,0 +1,293 @@
+"""Find faces: facexlib's RetinaFace, batched over frames, in up to three passes.
+
+The first two see every frame whole, at half the detection size and at that size: they find the large faces. The third
+sees frames larger than that again, sharper and in overlapping tiles: it finds the small ones. What they found is
+merged, each face once.
+
+RetinaFace: Deng et al. 2019, arXiv 1905.00641. Network and weights are facexlib's (MIT); anchors, decoding and
+suppression are computed here, on batches.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import box_iou, nms
+
+from ..checkpoint import read_weights
+from ..errors import CheckpointError, InputError, first_line
+from ..image import check_images, resize
+from .face import Faces, join
+from .weights import RETINAFACE_MOBILE, RETINAFACE_RESNET50, locate
+
+DETECTORS = {"retinaface_resnet50": RETINAFACE_RESNET50, "retinaface_mobile0.25": RETINAFACE_MOBILE}
+_MEAN = (104.0, 117.0, 123.0)  # blue, green, red of 255: what the authors subtract
+_STRIDES = (8, 16, 32)
+_VARIANCE = (0.1, 0.2)
+_MAX_OVERLAP = 0.4  # intersection over union from which two boxes are one face
+_MIN_VOTE = 0.8  # intersection over union from which a box has a say in where the face is
+_MAX_INSIDE = 0.4  # share of a box inside a larger one from which it is a part of that face
+_REACH = 1.25  # width of the widest face the network sees whole, in sides of its largest anchor
+_TILE_OVERLAP = 0.25  # of the detection size: faces up to this size lie whole in some tile
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Side lengths in pixels of the two anchor boxes at each of the three strides."""
+
+    sides: tuple[tuple[int, int], ...] = ((16, 32), (64, 128), (256, 512))
+
+    def boxes(self, height: int, width: int, device: torch.device) -> Tensor:
+        """(A, 3): centre x, centre y and side of every anchor, in the order of the network's outputs."""
+        levels = []
+        for stride, sides in zip(_STRIDES, self.sides, strict=True):
+            y = (torch.arange(ceil(height / stride), device=device) + 0.5) * stride
+            x = (torch.arange(ceil(width / stride), device=device) + 0.5) * stride
+            side = torch.tensor(sides, device=device, dtype=torch.float32)
+            y, x, side = torch.meshgrid(y, x, side, indexing="ij")
+            levels.append(torch.stack((x, y, side), -1).reshape(-1, 3))
+        return torch.cat(levels)
+
+
+class Detector:
+    """RetinaFace and how it is applied; `network` is a plain module that may be moved and converted from outside.
+
+    Attributes:
+        network: RetinaFace; (B, 3, H, W) in its own scale -> boxes, class probabilities and landmarks per anchor.
+        anchors: the boxes its outputs refer to.
+    """
+
+    def __init__(self, network: nn.Module, anchors: Anchors | None = None) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.anchors = anchors or Anchors()
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.network.parameters()).dtype
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Detector":
+        """Move and convert the weights in place; returns itself."""
+        self.network.to(device=device, dtype=dtype)
+        return self
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        images: Tensor,
+        confidence: float = 0.8,
+        min_size: float = 10,
+        size: int = 640,
+        detail: float = 2,
+        batch_size: int = 8,
+    ) -> Faces:
+        """Find the faces of a batch of frames.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+            confidence: least score of a face, in [0, 1].
+            min_size: least width of a face, in pixels of the frame.
+            size: longest side in pixels at which frames and tiles are looked at.
+            detail: the pass for small faces sees frames up to this many times sharper; at most 1 turns it off. Raise it
+                to find small faces in very large frames.
+            batch_size: frames or tiles looked at together.
+
+        Returns:
+            Faces, ordered by frame and then by falling score.
+        """
+        check_images(images)
+        _check_options(confidence, min_size, size, detail, batch_size)
+        frame_size, longest = (int(images.shape[2]), int(images.shape[3])), max(images.shape[2:])
+        lengths = sorted({min(longest, round(factor * size)) for factor in (0.5, 1, max(1, detail))})
+        found = [Faces.none(frame_size, len(images))]
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size].split(1)
+            frames = torch.cat([_shrink(image.to(self.device, torch.float32), lengths[-1]) for image in batch])
+            here = join(
+                self._look(frames, length, size, confidence, batch_size, is_coarsest=length == lengths[0])
+                for length in lengths
+            ).scaled_to(frame_size)
+            found.append(replace(here, frames=here.frames + start, num_frames=len(images)))
+        faces = join(found)
+        return merge_duplicates(faces[_is_usable(faces, min_size)])
+
+    def _look(
+        self, frames: Tensor, length: int, size: int, confidence: float, batch_size: int, is_coarsest: bool
+    ) -> Faces:
+        """One pass: frames (B, 3, H, W) shrunk to `length` and cut into tiles of at most `size`; duplicates included."""
+        shrunk = _shrink(frames, length)
+        height, width = int(shrunk.shape[2]), int(shrunk.shape[3])
+        (tile_height, tops), (tile_width, lefts) = _tiles(height, size), _tiles(width, size)
+        corners = [(y, x) for y in tops for x in lefts]
+        found = [Faces.none((height, width), len(frames))]
+        for jobs in _chunks([(frame, corner) for frame in range(len(frames)) for corner in corners], batch_size):
+            tiles = torch.stack([shrunk[f, :, y : y + tile_height, x : x + tile_width] for f, (y, x) in jobs])
+            for (frame, (y, x)), (boxes, landmarks, scores) in zip(jobs, self._run(tiles, confidence), strict=True):
+                whole = _lies_inside(boxes, (tile_height, tile_width), (y, x), (height, width))
+                boxes = (boxes[whole] + torch.tensor((x, y, x, y))).clamp(min=0)
+                boxes = boxes.minimum(torch.tensor((width, height, width, height)))
+                landmarks = landmarks[whole] + torch.tensor((x, y))
+                index = torch.full((len(boxes),), frame)
+                found.append(Faces(boxes, landmarks, scores[whole], index, (height, width), len(frames)))
+        faces = join(found)
+        if not is_coarsest:  # wider faces come in pieces here; a coarser pass has them whole
+            faces = faces[faces.widths <= _REACH * max(map(max, self.anchors.sides))]
+        return faces.scaled_to((int(frames.shape[2]), int(frames.shape[3])))
+
+    def _run(self, tiles: Tensor, confidence: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Boxes (n, 4), landmarks (n, 5, 2) and scores (n,) of each tile (B, 3, h, w) in [0, 1], on the CPU."""
+        blue_green_red = tiles.flip(1) * 255 - torch.tensor(_MEAN, device=tiles.device)[:, None, None]
+        outputs = self.network(blue_green_red.to(self.dtype))
+        anchors = self.anchors.boxes(tiles.shape[2], tiles.shape[3], tiles.device)
+        for offsets, probabilities, points in zip(*(output.float() for output in outputs), strict=True):
+            scores = probabilities[:, 1]
+            keep = scores >= confidence
+            centre, side = anchors[keep, :2], anchors[keep, 2:]
+            middle = centre + offsets[keep, :2] * _VARIANCE[0] * side
+            half = side * (offsets[keep, 2:] * _VARIANCE[1]).exp() / 2
+            landmarks = centre[:, None] + points[keep].reshape(-1, 5, 2) * _VARIANCE[0] * side[:, None]
+            yield torch.cat((middle - half, middle + half), 1).cpu(), landmarks.cpu(), scores[keep].cpu()
+
+
+def merge_duplicates(faces: Faces) -> Faces:
+    """Each face once. Of boxes that overlap, the best-scored stays and takes the mean place of them all, weighted by
+    score (Gidaris and Komodakis 2015, box voting); what lies mostly inside a larger face is a part of it."""
+    return join([Faces.none(faces.size, faces.num_frames), *map(_merge_frame, _by_frame(faces))])
+
+
+def _merge_frame(faces: Faces) -> Faces:
+    kept = nms(faces.boxes, faces.scores, _MAX_OVERLAP)
+    votes = (box_iou(faces.boxes[kept], faces.boxes) > _MIN_VOTE) * faces.scores
+    votes = votes / votes.sum(1, keepdim=True)
+    landmarks = (votes @ faces.landmarks.flatten(1)).reshape(-1, 5, 2)
+    best = faces[kept]
+    merged = Faces(votes @ faces.boxes, landmarks, best.scores, best.frames, faces.size, faces.num_frames)
+    corner = torch.maximum(merged.boxes[:, None, :2], merged.boxes[None, :, :2])
+    opposite = torch.minimum(merged.boxes[:, None, 2:], merged.boxes[None, :, 2:])
+    shared = (opposite - corner).clamp(min=0).prod(-1)
+    is_part = (shared > _MAX_INSIDE * merged.areas[:, None]) & (merged.areas[:, None] < merged.areas)
+    return merged[~is_part.any(1)]
+
+
+def _by_frame(faces: Faces) -> Iterator[Faces]:
+    for frame in faces.frames.unique().tolist():
+        yield faces[faces.frames == frame]
+
+
+def _is_usable(faces: Faces, min_size: float) -> Tensor:
+    """(N,) faces large enough, whose landmarks are apart and on the whole within the frame."""
+    height, width = faces.size
+    middle = faces.landmarks.mean(1)
+    is_inside = (middle >= 0).all(1) & (middle < torch.tensor((width, height))).all(1)
+    are_apart = (faces.landmarks[:, 0] - faces.landmarks[:, 1]).norm(dim=1) >= 1
+    return is_inside & are_apart & (faces.widths >= min_size) & (faces.heights >= min_size)
+
+
+def _shrink(images: Tensor, longest: int) -> Tensor:
+    """Images (B, 3, H, W) with their longer side at most `longest`."""
+    scale = min(1.0, longest / max(images.shape[2:]))
+    return resize(images, (max(1, round(images.shape[2] * scale)), max(1, round(images.shape[3] * scale))))
+
+
+def _tiles(length: int, size: int) -> tuple[int, list[int]]:
+    """The side of tiles, at most `size`, and where they begin so that they cover `length` and overlap as they should."""
+    if length <= size:
+        return length, [0]
+    overlap = round(_TILE_OVERLAP * size)
+    count = ceil((length - overlap) / (size - overlap))
+    side = ceil((length + (count - 1) * overlap) / count)
+    return side, [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+
+def _lies_inside(boxes: Tensor, tile: tuple[int, int], corner: tuple[int, int], scaled: tuple[int, int]) -> Tensor:
+    """(n,) whether a box is not cut by an edge of its tile; the frame's own edges may cut it."""
+    (height, width), (y, x) = tile, corner
+    left = (boxes[:, 0] > 0) | torch.tensor(x == 0)
+    top = (boxes[:, 1] > 0) | torch.tensor(y == 0)
+    right = (boxes[:, 2] < width) | torch.tensor(x + width == scaled[1])
+    bottom = (boxes[:, 3] < height) | torch.tensor(y + height == scaled[0])
+    return left & top & right & bottom
+
+
+def _chunks(items: list, length: int) -> Iterator[list]:
+    for start in range(0, len(items), length):
+        yield items[start : start + length]
+
+
+def _check_options(confidence: float, min_size: float, size: int, detail: float, batch_size: int) -> None:
+    if not 0 < confidence <= 1:
+        raise InputError(f"confidence must lie in (0, 1], got {confidence}.")
+    if not min_size >= 0:
+        raise InputError(f"min_size must be at least 0 pixels, got {min_size}.")
+    if size < 64:
+        raise InputError(f"the detection size must be at least 64 pixels, got {size}.")
+    if not detail >= 0:
+        raise InputError(f"detail must be at least 0 (1 and less: one pass), got {detail}.")
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
+
+
+def load_detector(
+    source: str | os.PathLike[str] = "retinaface_resnet50",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    folder: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    relu: bool | None = None,
+) -> Detector:
+    """Load a face detector.
+
+    Args:
+        source: "retinaface_resnet50", "retinaface_mobile0.25", or the path of a RetinaFace weight file; which of the
+            two networks a file belongs to is read from its tensors.
+        device, dtype: where and how the weights are kept.
+        folder: where the named weights are; None looks in facexlib's own folder and in $TORCH_HOME/hub/facexlib.
+        download: whether missing weights may be downloaded into that folder.
+        relu: the weights were trained with plain ReLU and anchors for smaller faces, which nothing in the file tells;
+            None: they were if the file's name ends in `_relu`. facexlib's own were not.
+
+    Raises:
+        InputError: no such detector.
+        WeightsNotFoundError: the weights are missing and `download` is off; names file, folder and address.
+        CheckpointError: the file cannot be read or is no RetinaFace.
+    """
+    if isinstance(source, str) and source in DETECTORS:
+        path = locate(DETECTORS[source], folder, download)
+    elif Path(source).suffix:
+        path = Path(source)
+    else:
+        raise InputError(f"unknown detector {str(source)!r}; there are {', '.join(DETECTORS)}, or give a weight file.")
+    network = _read_network(path)
+    anchors = Anchors()
+    if relu if relu is not None else path.stem.endswith("_relu"):
+        anchors = Anchors(((10, 20), (32, 64), (128, 256)))
+        for module in network.modules():
+            if isinstance(module, nn.LeakyReLU):
+                module.negative_slope = 0.0
+    return Detector(network, anchors).to(device, dtype)
+
+
+def _read_network(path: Path) -> nn.Module:
+    weights = {key.removeprefix("module."): value for key, value in read_weights(path)[0].items()}
+    name = "resnet50" if "body.layer2.0.conv1.weight" in weights else "mobile0.25"
+    from facexlib.detection.retinaface import RetinaFace
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # facexlib speaks torchvision's old dialect
+        network = RetinaFace(network_name=name, device="cpu")
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: no RetinaFace of the kinds {', '.join(DETECTORS)} ({first_line(error)}). "
+            "facexlib's files are detection_Resnet50_Final.pth and detection_mobilenet0.25_Final.pth."
+        ) from error
+    return network

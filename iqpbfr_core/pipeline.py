@@ -1,0 +1,152 @@
+"""Photo -> faces -> restorer -> photo, for all faces of all frames together.
+
+detector = load_detector("retinaface_resnet50", folder="models/facedetection")
+result = restore_photo(images, load_restorer("builtin"), detector)
+result.image                        # (B, 3, H, W), as large as the input
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .faces import alignment, tracks
+from .faces.colour import is_grey, match_colour, to_grey
+from .faces.detection import Detector
+from .faces.face import Faces
+from .faces.masks import FEATHER, FaceParser, template_mask
+from .faces.paste import paste
+from .image import check_images, resize
+from .restorer import Restorer
+
+
+@dataclass(frozen=True)
+class PhotoResult:
+    """What became of a batch of photos.
+
+    Attributes:
+        image: (B, 3, H, W) in [0, 1], the photos with their faces restored.
+        faces: the N faces that were restored.
+        mask: (B, 1, H, W) in [0, 1], how much of each pixel is restored; where it is 0, pixels are untouched.
+        crops: (N, 3, R, R) the aligned faces before ...
+        restored: (N, 3, R, R) ... and after.
+    """
+
+    image: Tensor
+    faces: Faces
+    mask: Tensor
+    crops: Tensor
+    restored: Tensor
+
+
+@torch.no_grad()
+def restore_photo(
+    images: Tensor,
+    restorer: Restorer,
+    detector: Detector | None = None,
+    *,
+    faces: Faces | None = None,
+    quality: float | None = 1.0,
+    fidelity: float = 0.5,
+    guidance: float = 1.0,
+    alpha: float | None = None,
+    adain: bool = True,
+    min_size: float = 24,
+    upscale: Callable[[Tensor], Tensor] | None = None,
+    background: Tensor | None = None,
+    parser: FaceParser | None = None,
+    feather: float = FEATHER,
+    mask: Tensor | None = None,
+    visibility: float = 1.0,
+    keep_colour: bool = False,
+    smoothing: float = 0,
+    margin: float = 1.0,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> PhotoResult:
+    """Restore the faces of photos or video frames.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        restorer: what restores aligned faces; crops have its resolution.
+        detector: what finds them; not needed with `faces`.
+        faces: the faces to restore, from a detector and `faces.selection`; None restores every face.
+        quality, fidelity, guidance, alpha, adain: see `Restorer.lookup` and `Restorer.decode`.
+        min_size: faces narrower than this many pixels are left alone, or, with `upscale`, are upscaled by it.
+        upscale: an upscaler, (1, 3, h, w) in [0, 1] to any larger size; given the small faces before restoration.
+        background: (B, 3, kH, kW) the same photos upscaled; the faces are pasted into it, at its scale.
+        parser: facexlib's parser, to paste face and hair only; None pastes what the template covers.
+        feather: share of the crop's half side over which a paste fades, in (0, 1].
+        mask: (B or 1, 1, H, W) in [0, 1], where photos may be changed at all.
+        visibility: 0 shows the photo, 1 the restored face.
+        keep_colour: give every restored face the tones it had.
+        smoothing: above 0, the images are consecutive video frames: faces follow paths smoothed over this many
+            frames, and their codes change only for a reason.
+        margin: how reluctant codes are to change from frame to frame; see `tracks.SteadyCodes`.
+        batch_size: faces restored together.
+        progress: called with (done, all) after every batch; may raise to stop.
+
+    Grey photos stay grey. A photo without a face comes back as it is.
+
+    Raises:
+        InputError: something has a wrong shape, type or range; the message says which.
+    """
+    check_images(images)
+    if faces is None:
+        if detector is None:
+            raise InputError("restore_photo needs a detector, or the faces to restore.")
+        faces = detector(images)
+    faces.check_belong(images)
+    if mask is not None and (mask.ndim != 4 or mask.shape[1:] != (1, *images.shape[2:])):
+        raise InputError(
+            f"the mask must be (B or 1, 1, {images.shape[2]}, {images.shape[3]}), got {tuple(mask.shape)}."
+        )
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
+    if upscale is None:
+        faces = faces[faces.widths >= min_size]
+    steady = None
+    if smoothing:
+        faces, numbers = tracks.smooth(faces, tracks.link(faces), smoothing)
+        steady = tracks.SteadyCodes(numbers, margin)
+
+    side = restorer.config.resolution
+    matrices = alignment.align(faces, side)
+    crops = alignment.crop(images, faces, side, matrices, restorer.device)
+    if upscale is not None:
+        for index in (faces.widths < min_size).nonzero()[:, 0].tolist():
+            crops[index] = _upscaled_crop(images, faces[[index]], side, upscale).to(crops)
+
+    restored = torch.empty_like(crops)
+    for start in range(0, len(faces), batch_size):
+        batch = slice(start, start + batch_size)
+        features = restorer.encode(crops[batch])
+        codes = restorer.lookup(features, quality, guidance, alpha)
+        if steady is not None:
+            codes = steady(codes)
+        restored[batch] = restorer.decode(codes, features, fidelity, adain).to(restored)
+        if progress is not None:
+            progress(min(start + batch_size, len(faces)), len(faces))
+    if keep_colour:
+        restored = match_colour(restored, crops)
+    is_from_grey = is_grey(images)[faces.frames.to(images.device)].to(restored.device)
+    restored = torch.where(is_from_grey[:, None, None, None], to_grey(restored), restored)
+
+    shown = template_mask(side, feather, crops.device) if parser is None else parser(restored, feather)
+    canvas = images
+    if background is not None:
+        canvas = check_images(background, "the background")
+        matrices = alignment.rescale(matrices, *faces.scale_in(canvas, "the background"))
+        mask = None if mask is None else resize(mask, (canvas.shape[2], canvas.shape[3]))
+    image, opacity = paste(canvas, restored, faces, matrices, shown, visibility, mask)
+    return PhotoResult(image, faces, opacity, crops, restored)
+
+
+def _upscaled_crop(images: Tensor, face: Faces, side: int, upscale: Callable[[Tensor], Tensor]) -> Tensor:
+    """One face (3, side, side), cropped at about the size it has in the photo and upscaled from there."""
+    scale = float(alignment.pixels_per_crop_pixel(alignment.align(face, side))[0])
+    native = min(side, max(16, round(side * scale)))
+    larger = upscale(alignment.crop(images, face, native))
+    return resize(check_images(larger, "what `upscale` returned"), (side, side))[0]

@@ -1,0 +1,226 @@
+"""Photo -> faces -> restorer -> photo: what a user gets back, whatever went in."""
+
+import random
+
+import pytest
+import torch
+from photos import detector_file, needs_photos, read_photo_number
+from torch.nn.functional import interpolate
+
+from iqpbfr_core import load_detector, restore_photo
+from iqpbfr_core.errors import InputError, IQPError
+from iqpbfr_core.faces import alignment, selection
+from iqpbfr_core.faces.face import Faces
+from iqpbfr_core.faces.masks import template_mask
+from iqpbfr_core.faces.measures import flicker, seam
+from iqpbfr_core.faces.paste import paste
+from iqpbfr_core.image import resize
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return load_detector(detector_file())
+
+
+def upright(boxes, size, frames=None, num_frames=1):
+    """Upright faces in these boxes."""
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    centres, widths = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2] - boxes[:, 0]
+    shape = alignment.TEMPLATE.float() - alignment.TEMPLATE.float().mean(0)
+    frames = torch.zeros(len(boxes), dtype=torch.long) if frames is None else torch.tensor(frames)
+    landmarks = centres[:, None] + shape * 2 * widths[:, None, None]
+    return Faces(boxes, landmarks, torch.ones(len(boxes)), frames, size, num_frames)
+
+
+@pytest.fixture
+def frames():
+    """(2, 3, 200, 260): smooth random pictures."""
+    coarse = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(5))
+    return interpolate(coarse, size=(200, 260), mode="bicubic").clamp(0, 1)
+
+
+@pytest.fixture
+def faces():
+    return upright([(20, 30, 80, 90), (150, 60, 220, 130), (90, 90, 150, 150)], (200, 260), [0, 0, 1], 2)
+
+
+def test_only_masked_pixels_change_and_sizes_stay(tiny, frames, faces):
+    result = restore_photo(frames, tiny, faces=faces)
+    assert result.image.shape == frames.shape
+    assert result.mask.shape == (2, 1, 200, 260)
+    assert result.crops.shape == result.restored.shape == (3, 3, 64, 64)
+    untouched = (result.mask == 0).expand_as(frames)
+    assert torch.equal(result.image[untouched], frames[untouched])
+    assert not torch.equal(result.image, frames)
+
+
+def test_a_batch_equals_its_singles(tiny, frames, faces):
+    together = restore_photo(frames, tiny, faces=faces, batch_size=2)
+    for index in range(2):
+        one = faces[faces.frames == index]
+        one = Faces(one.boxes, one.landmarks, one.scores, one.frames * 0, one.size)
+        alone = restore_photo(frames[index : index + 1], tiny, faces=one)
+        torch.testing.assert_close(together.image[index : index + 1], alone.image, atol=1e-4, rtol=0)
+
+
+@needs_photos
+def test_the_seam_is_a_fifth_of_a_plain_paste_at_most(tiny, detector):
+    photo = read_photo_number(5)
+    result = restore_photo(photo, tiny, detector)
+    matrices = alignment.align(result.faces, 64)
+    plain, _ = paste(photo, result.restored, result.faces, matrices, torch.ones(1, 1, 64, 64))
+    assert len(result.faces) == 2
+    assert seam(photo, result.image) < seam(photo, plain) / 5
+
+
+def test_a_grey_photo_stays_grey(tiny, frames, faces):
+    grey = frames[:, :1].expand(-1, 3, -1, -1).contiguous()
+    image = restore_photo(grey, tiny, faces=faces, keep_colour=True).image
+    assert torch.equal(image[:, 0], image[:, 1])
+    assert torch.equal(image[:, 0], image[:, 2])
+    assert not torch.equal(image, grey)
+
+
+def test_kept_colours_are_the_photos(tiny, frames, faces):
+    weight = template_mask(64) / template_mask(64).sum()
+
+    def tone_error(keep_colour):
+        result = restore_photo(frames, tiny, faces=faces, keep_colour=keep_colour)
+        return float(((result.restored - result.crops) * weight).sum((2, 3)).abs().mean())
+
+    assert tone_error(True) < 0.02 < tone_error(False)
+
+
+def test_small_faces_are_left_alone_or_upscaled(tiny, frames, faces):
+    assert len(restore_photo(frames, tiny, faces=faces, min_size=65).faces) == 1
+    seen = []
+
+    def upscale(crop):
+        seen.append(tuple(crop.shape))
+        return resize(crop, (4 * crop.shape[2], 4 * crop.shape[3]))
+
+    upscaled = restore_photo(frames, tiny, faces=faces, min_size=65, upscale=upscale)
+    assert len(upscaled.faces) == 3
+    assert len(seen) == 2
+    with pytest.raises(InputError, match="upscale"):
+        restore_photo(frames, tiny, faces=faces, min_size=65, upscale=lambda crop: crop * 2)
+
+
+def test_faces_go_into_an_upscaled_background_at_its_scale(tiny, frames, faces):
+    background = resize(frames, (400, 520))
+    result = restore_photo(frames, tiny, faces=faces, background=background, mask=torch.ones(1, 1, 200, 260))
+    assert result.image.shape == background.shape
+    plain = restore_photo(frames, tiny, faces=faces)
+    assert (resize(result.mask, (200, 260)) - plain.mask).abs().mean() < 2e-3
+    assert (resize(result.image, (200, 260)) - plain.image).abs().mean() < 0.02
+    untouched = (result.mask == 0).expand_as(background)
+    assert torch.equal(result.image[untouched], background[untouched])
+    with pytest.raises(InputError, match="background"):
+        restore_photo(frames, tiny, faces=faces, background=background[..., :400])
+
+
+def test_progress_is_told_and_may_stop_the_work(tiny, frames, faces):
+    seen = []
+    restore_photo(frames, tiny, faces=faces, batch_size=2, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(2, 3), (3, 3)]
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore_photo(frames, tiny, faces=faces, progress=stop)
+
+
+def test_chosen_faces_alone_are_restored(tiny, frames, faces):
+    chosen = selection.first(selection.sort(faces, "size"), 1)
+    result = restore_photo(frames, tiny, faces=chosen)
+    assert result.faces.boxes[0].tolist() == [150, 60, 220, 130]
+    assert result.mask[0, 0, 60, 50] == 0
+
+
+def test_half_precision_frames_come_back_as_such(tiny, frames, faces):
+    result = restore_photo(frames.half(), tiny, faces=faces)
+    assert result.image.dtype == torch.float16
+    untouched = (result.mask == 0).expand_as(frames)
+    assert torch.equal(result.image[untouched], frames.half()[untouched])
+
+
+def test_wrong_use_is_explained(tiny, frames, faces):
+    for wrong, word in (
+        ({}, "detector"),
+        ({"faces": faces, "mask": torch.ones(200, 260)}, "mask"),
+        ({"faces": faces, "visibility": 2}, "visibility"),
+        ({"faces": faces, "batch_size": 0}, "batch_size"),
+        ({"faces": faces, "quality": 3}, "quality"),
+        ({"faces": upright([(1, 1, 50, 50)], (100, 100))}, "same images"),
+    ):
+        with pytest.raises(InputError, match=word):
+            restore_photo(frames, tiny, **wrong)
+
+
+@needs_photos
+def test_a_pan_flickers_at_most_half_as_much_with_smoothing(tiny, detector):
+    photo = read_photo_number(5)
+    step, count, width = 5, 8, 400
+    pan = torch.cat([photo[:, :, 20:420, step * t : step * t + width] for t in range(count)])
+    still_width = width - step * (count - 1)
+
+    def at_rest(frames):
+        return torch.stack(
+            [f[..., (start := step * (count - 1 - t)) : start + still_width] for t, f in enumerate(frames)]
+        )
+
+    assert flicker(at_rest(pan)) == 0
+    found = detector(pan)
+    per_frame = restore_photo(pan, tiny, faces=found).image
+    smooth = restore_photo(pan, tiny, faces=found, smoothing=2).image
+    assert flicker(at_rest(smooth)) <= flicker(at_rest(per_frame)) / 2
+
+
+@needs_photos
+def test_odd_inputs_end_in_a_result_or_a_clear_error(tiny, detector):
+    chance, photo = random.Random(0), read_photo_number(2)
+    outcomes = {"result": 0, "error": 0}
+
+    def side():
+        return chance.choice([1, 2, 5, 15, 16, 17, 33, 64, 150, 301])
+
+    makers = {
+        "noise": lambda: torch.rand(1, 3, side(), side()),
+        "flat": lambda: torch.full((chance.choice([1, 2]), 3, side(), side()), chance.random()),
+        "alpha": lambda: torch.rand(1, 4, side(), side()),
+        "one channel": lambda: torch.rand(1, 1, side(), side()),
+        "no batch": lambda: torch.rand(3, side(), side()),
+        "empty batch": lambda: torch.rand(0, 3, side(), side()),
+        "out of range": lambda: torch.rand(1, 3, 64, side()) * 3 - 1,
+        "nan": lambda: torch.full((1, 3, 64, 64), float("nan")),
+        "bytes": lambda: torch.zeros(1, 3, 64, 64, dtype=torch.uint8),
+        "strip": lambda: torch.rand(1, 3, 16, chance.choice([900, 3000])),
+        "face at the edge": lambda: photo[:, :, chance.randrange(90, 180) :, chance.randrange(180, 280) :],
+        "grey face": lambda: photo[:, 1:2, 60:, 60:].expand(-1, 3, -1, -1),
+        "upside down": lambda: photo.flip(2),
+        "half": lambda: photo[:, :, ::2, ::2].half(),
+    }
+    for number in range(100):
+        kind = list(makers)[number % len(makers)]
+        images = makers[kind]()
+        try:
+            result = restore_photo(images, tiny, detector, smoothing=chance.choice([0, 2]))
+        except IQPError as error:
+            outcomes["error"] += len(str(error)) > 20
+        else:
+            assert result.image.shape == images.shape, kind
+            assert torch.isfinite(result.image).all(), kind
+            outcomes["result"] += 1
+    assert sum(outcomes.values()) == 100, f"an error said too little: {outcomes}"
+    assert min(outcomes.values()) > 20, outcomes
+
+
+@needs_photos
+@pytest.mark.slow
+def test_an_8k_frame_is_restored(tiny, detector):
+    frame = torch.full((1, 3, 4320, 7680), 0.5)
+    frame[:, :, 1000:2400, 3000:4400] = resize(read_photo_number(6), (1400, 1400))
+    result = restore_photo(frame, tiny, detector)
+    assert result.image.shape == frame.shape
+    assert len(result.faces) == 1
