@@ -3,7 +3,8 @@
     z = E(x);  z_q = common[k] + alpha * [score(x) > tau] * hq[k'];  x' = G(z_q)
 
 Losses: L1 and gradients, commitment, and from `GAN_FROM` on a hinge GAN with VQGAN's adaptive weight and feature
-matching. HQ dropout: on a share of the HQ images the HQ+ part is left out, so the common codes alone always make a
+matching. The discriminator sees high-quality faces alone, so that the HQ+ part learns what sharp looks like and the
+common part stays what it is: the average. HQ dropout: on a share of the HQ images the HQ+ part is left out, so the common codes alone always make a
 whole face.
 """
 
@@ -20,9 +21,10 @@ from ..checkpoint import save_network
 from ..image import from_network, tile, to_network
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
+from .adversary import Adversary
 from .imperfection import imperfect
 from .loop import update
-from .losses import PatchDiscriminator, adaptive_weight, feature_matching, hinge_loss, psnr, reconstruction_loss
+from .losses import psnr, reconstruction_loss
 from .quantiser import DualQuantiser, perplexity
 
 COMMITMENT = 0.25
@@ -30,8 +32,8 @@ HQ_DROPOUT = 0.1
 HQ_QUANTILE = 0.25  # of the clean training faces: three quarters of them count as high quality
 QUANTISE_FROM = 0.05  # of the run: the encoder first learns to be invertible
 GAN_FROM = 0.3
-GAN_WEIGHT = 0.4
-FEATURE_MATCHING = 0.4
+GAN_FROM_TRAINED = 0.1  # where the run starts from trained weights
+GAN_RAMP = 0.1  # of the run, from nothing to its full weight
 EMA = 0.998
 
 
@@ -66,22 +68,22 @@ class AutoencoderStage:
         self.quantiser = DualQuantiser(network)
         if is_trained:
             self.quantiser.adopt()
-        self.gan_from = 0.0 if is_trained else GAN_FROM
+        self.gan_from = GAN_FROM_TRAINED if is_trained else GAN_FROM
         for book in network.codebooks:
             book.requires_grad_(False)
-        self.discriminator = PatchDiscriminator()
+        self.adversary = Adversary()
         self.average = Averaged(self.network)
         self.metric = metric.eval().requires_grad_(False)
         learnt = [*self.network.encoder.parameters(), *self.network.generator.parameters()]
         self.modules: dict[str, nn.Module] = {
             "network": self.network,
             "quantiser": self.quantiser,
-            "discriminator": self.discriminator,
+            "discriminator": self.adversary.discriminator,
             "average": self.average.module,
         }
         self.optimizers: dict[str, Optimizer] = {
             "network": AdamW(learnt, 4e-4, betas=(0.8, 0.99), weight_decay=1e-4),
-            "discriminator": AdamW(self.discriminator.parameters(), 3e-4, betas=(0.5, 0.99), weight_decay=1e-4),
+            "discriminator": self.adversary.optimizer,
         }
         self.threshold = 0.0
 
@@ -115,8 +117,13 @@ class AutoencoderStage:
             output = self.network.generator(z_used, self.network.fuse_convs_dict, {}, 0.0).float()
         reconstruction = reconstruction_loss(output, target)
         loss = reconstruction + COMMITMENT * commitment
-        if progress >= self.gan_from:
-            loss = loss + self._adversarial(accelerator, output, target, reconstruction, values, progress)
+        shown = is_hq & ~dropped
+        if progress >= self.gan_from and shown.any():
+            adversarial, logged = self.adversary.loss(
+                accelerator, output[shown], target[shown], reconstruction, self.network.generator.last_layer
+            )
+            loss = loss + min(1.0, (progress - self.gan_from) / GAN_RAMP) * adversarial
+            values |= logged
         update(accelerator, self.optimizers["network"], loss)
         self.average.update(self.network, step)
         for average, book in zip(self.average.module.codebooks, self.network.codebooks, strict=True):
@@ -132,33 +139,6 @@ class AutoencoderStage:
             "matching": values.get("matching", 0.0),
             "discriminator": values.get("discriminator", 0.0),
         }
-
-    def _adversarial(
-        self,
-        accelerator: Accelerator,
-        output: Tensor,
-        target: Tensor,
-        reconstruction: Tensor,
-        values: dict[str, float],
-        progress: float,
-    ) -> Tensor:
-        """Update the discriminator on this batch, then return the generator's adversarial loss."""
-        with accelerator.autocast():
-            decisions, _ = self.discriminator(torch.cat([target, output.detach()]))
-        loss = hinge_loss(*decisions.chunk(2))
-        update(accelerator, self.optimizers["discriminator"], loss)
-        self.discriminator.requires_grad_(False)
-        with accelerator.autocast():
-            decision, fake = self.discriminator(output)
-            with torch.no_grad():
-                _, real = self.discriminator(target)
-        self.discriminator.requires_grad_(True)
-        adversarial = -decision.float().mean()
-        matching = feature_matching(fake, real)
-        weight = adaptive_weight(reconstruction, adversarial, self.network.generator.last_layer)
-        ramp = min(1.0, (progress - self.gan_from) / 0.1)
-        values |= {"gan": adversarial.item(), "matching": matching.item(), "discriminator": loss.item()}
-        return ramp * (GAN_WEIGHT * weight * adversarial + FEATURE_MATCHING * matching)
 
     @torch.no_grad()
     def samples(self, faces: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..degradation import apply
 from .severity import KINDS, mixture
 
-SHARE = 0.45
+SHARE = 0.35
 
 
 def imperfect(faces: Tensor, seeds: Tensor) -> Tensor:

@@ -4,6 +4,10 @@ Codebooks and generator are frozen. The target is a face of some score (clean, o
 a degraded copy of the clean one, and the lookup is told the target's score. Losses (CodeFormer eq. 4): cross-entropy
 on both heads (0.5) and L2 between the input's features and the clean face's quantised features (1.0). A tenth of the
 scores is dropped, which trains the null condition.
+
+With a quality weight, an image decoded from the chosen codes must score what was asked for (METHOD stage 3, "in
+training"): relu(asked - measured), straight through the choice to the lookup. At a score of 1 that is the IQA loss of
+IQPIR (Xiao et al. 2026); below it, a face is not rewarded for being better than it was told to be.
 """
 
 import copy
@@ -17,18 +21,19 @@ from torch.optim import AdamW, Optimizer
 
 from ..checkpoint import save_network
 from ..degradation import apply, draw
-from ..image import tile, to_network
+from ..image import from_network, tile, to_network
+from ..layers.straight_through import straight_through
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
-from ..restorer import Restorer
+from ..restorer import Restorer, check_range
 from .autoencoder import Averaged, hq_threshold
 from .imperfection import imperfect
 from .loop import update
-from .losses import psnr, reconstruction_loss
 from .quantiser import DualQuantiser
 
 SCORE_DROPOUT = 0.1
 INDEX_WEIGHT = 0.5
+SPREAD_WEIGHT = 0.5  # AdaIN takes the spread of these features, and the L2 alone shrinks it: contrast would fade
 
 
 def degrade_for_training(faces: Tensor, seeds: Tensor) -> Tensor:
@@ -38,11 +43,13 @@ def degrade_for_training(faces: Tensor, seeds: Tensor) -> Tensor:
 
 
 class LookupStage:
-    """See the module's docstring. `network` comes from stage 1 and is changed."""
+    """See the module's docstring. `network` comes from stage 1 and is changed; `quality_weight` 0 = no such loss."""
 
-    def __init__(self, network: CodeRestorer, metric: SeverityNet, seed: int = 0) -> None:
+    def __init__(self, network: CodeRestorer, metric: SeverityNet, seed: int = 0, quality_weight: float = 0.0) -> None:
         torch.manual_seed(seed)
+        check_range("quality_weight", quality_weight, 0)
         self.network = network.requires_grad_(False)
+        self.quality_weight = quality_weight
         self.target_encoder = copy.deepcopy(network.encoder).eval()
         self.quantiser = DualQuantiser(network)
         self.metric = metric.eval().requires_grad_(False)
@@ -79,18 +86,38 @@ class LookupStage:
             z_lq, _ = self.network.encode(to_network(lq))
             logits = self.network.logits(self.network.condition(z_lq, score), score, keep).float()
         feature = F.mse_loss(z_lq.float(), z_clean) / z_clean.var()
+        spread = F.l1_loss(z_lq.float().std((2, 3)), z_clean.std((2, 3))) / z_clean.std()
         index = F.cross_entropy(logits.permute(0, 2, 1, 3), indices)
-        loss = INDEX_WEIGHT * index * self.network.config.num_books + feature
+        loss = INDEX_WEIGHT * index * self.network.config.num_books + feature + SPREAD_WEIGHT * spread
+        values: dict[str, float] = {}
+        if self.quality_weight > 0:
+            with accelerator.autocast():
+                quality = self._shortfall(logits, z_lq, score, keep)
+            loss = loss + self.quality_weight * quality
+            values["quality"] = quality.item()
         update(accelerator, self.optimizers["lookup"], loss)
         self.average.update(self.network, step)
         right = (logits.argmax(2) == indices).float().mean((0, 1))
         return {
             "index": index.item(),
             "feature": feature.item(),
+            "spread": spread.item(),
             "accuracy_common": right[-1].item(),
             "accuracy_hq": right[0].item(),
             "score": score.mean().item(),
+            **values,
         }
+
+    def _shortfall(self, logits: Tensor, z_lq: Tensor, score: Tensor, keep: Tensor) -> Tensor:
+        """How far decoded faces fall short of the score that was asked for, on average; no dropped score asks.
+
+        The encoder is left to the other losses: only the lookup answers for its choice.
+        """
+        alpha = self.network.config.alpha
+        chosen = self.network.quantise(logits.argmax(2), alpha, like=logits)
+        z_q = straight_through(chosen, self.network.mix(logits.softmax(2), alpha))
+        image = self.network.generate(z_q, z_lq.detach(), {}, 0.0)
+        return (keep * F.relu(score - self.metric(from_network(image)))).mean()
 
     @torch.no_grad()
     def samples(self, faces: Tensor) -> Tensor:
@@ -103,59 +130,6 @@ class LookupStage:
             rows.append(restorer.decode(restorer.lookup(features, quality), features))
         rows.append(restorer.decode(restorer.lookup(features, 1.0), features, adain=False))
         return tile([*rows, faces])
-
-    def export(self, path: Path) -> None:
-        save_network(self.average.module, path)
-
-
-class FusionStage:
-    """Stage 3: fidelity. Only the fusion modules learn: at w = 1 the output should be the original face.
-
-    Everything before them is frozen, so quality at w = 0 stays exactly what stage 2 reached.
-    """
-
-    def __init__(self, network: CodeRestorer, seed: int = 0) -> None:
-        torch.manual_seed(seed)
-        self.network = network.requires_grad_(False)
-        network.fuse_convs_dict.requires_grad_(True)
-        for fusion in network.fuse_convs_dict.values():  # start as the identity
-            for branch in (fusion.scale, fusion.shift):
-                nn.init.zeros_(branch[-1].weight)  # type: ignore[index]
-                nn.init.zeros_(branch[-1].bias)  # type: ignore[index]
-        self.average = Averaged(network)
-        self.modules: dict[str, nn.Module] = {"network": network, "average": self.average.module}
-        self.optimizers: dict[str, Optimizer] = {
-            "fusion": AdamW(network.fuse_convs_dict.parameters(), 5e-4, betas=(0.9, 0.98), weight_decay=1e-3)
-        }
-
-    def start(self, accelerator: Accelerator, faces: Tensor) -> None:
-        """Nothing to prepare."""
-
-    def step(self, accelerator: Accelerator, faces: Tensor, seeds: Tensor, step: int) -> dict[str, float]:
-        with torch.no_grad(), accelerator.autocast():
-            lq = degrade_for_training(faces, seeds)
-            score = torch.ones(len(faces), device=faces.device)
-            z, skips = self.network.encode(to_network(lq))
-            z = self.network.condition(z, score)
-            indices = self.network.logits(z, score).argmax(2)
-            z_q = self.network.quantise(indices, self.network.config.alpha, like=z)
-        with accelerator.autocast():
-            output = self.network.generate(z_q, z, skips, 1.0).float()
-        target = to_network(faces)
-        loss = reconstruction_loss(output, target)
-        update(accelerator, self.optimizers["fusion"], loss)
-        self.average.update(self.network, step)
-        return {"loss": loss.item(), "psnr": psnr(output, target), "psnr_lq": psnr(to_network(lq), target)}
-
-    @torch.no_grad()
-    def samples(self, faces: Tensor) -> Tensor:
-        """Rows: degraded, fidelity 0, 0.5, 1, original."""
-        restorer = Restorer(copy.deepcopy(self.average.module))
-        lq = apply(faces, [draw("full", i, faces.shape[-1]) for i in range(len(faces))])
-        features = restorer.encode(lq)
-        codes = restorer.lookup(features, 1.0)
-        rows = [lq, *(restorer.decode(codes, features, w) for w in (0.0, 0.5, 1.0)), faces]
-        return tile(rows)
 
     def export(self, path: Path) -> None:
         save_network(self.average.module, path)

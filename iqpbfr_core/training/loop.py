@@ -137,10 +137,11 @@ def _load_state(stage: Stage, path: Path, device: torch.device) -> int:
 
 
 def update(accelerator: Accelerator, optimizer: Optimizer, loss: Tensor) -> None:
-    """One optimiser step on `loss`, gradients clipped to norm 1."""
+    """One optimiser step on `loss`, the gradients of each parameter group clipped to norm 1."""
     optimizer.zero_grad()
     accelerator.backward(loss)
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    for group in optimizer.param_groups:
+        nn.utils.clip_grad_norm_(group["params"], 1.0)
     optimizer.step()
 
 

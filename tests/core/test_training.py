@@ -7,14 +7,16 @@ import torch
 from networks import make_network
 
 from iqpbfr_core.checkpoint import load_network
-from iqpbfr_core.errors import TrainingError
+from iqpbfr_core.errors import InputError, TrainingError
 from iqpbfr_core.image import write_image
 from iqpbfr_core.models.code_restorer import CodeRestorer
 from iqpbfr_core.models.severity import SeverityNet
 from iqpbfr_core.quality import load_severity
+from iqpbfr_core.training import fusion
 from iqpbfr_core.training.autoencoder import AutoencoderStage
 from iqpbfr_core.training.data import FaceSamples
-from iqpbfr_core.training.lookup import FusionStage, LookupStage
+from iqpbfr_core.training.fusion import FusionStage
+from iqpbfr_core.training.lookup import LookupStage
 from iqpbfr_core.training.loop import RunConfig, run
 from iqpbfr_core.training.presets import TINY
 from iqpbfr_core.training.quantiser import DualQuantiser
@@ -36,7 +38,7 @@ def _stage(name, steps=4):
     if name == "autoencoder":
         return AutoencoderStage(CodeRestorer(TINY), SeverityNet(), steps)
     network = make_network()
-    return LookupStage(network, SeverityNet()) if name == "lookup" else FusionStage(network)
+    return LookupStage(network, SeverityNet()) if name == "lookup" else FusionStage(network, SeverityNet())
 
 
 def _config(data, out, steps):
@@ -71,15 +73,41 @@ def test_results_are_readable_by_the_next_stage(data, tmp_path):
     first = run(AutoencoderStage(CodeRestorer(TINY), metric, 2), _config(data, tmp_path / "a", 2))
     first = run(AutoencoderStage(load_network(first), metric, 2, is_trained=True), _config(data, tmp_path / "b", 2))
     second = run(LookupStage(load_network(first), metric), _config(data, tmp_path / "l", 1))
-    third = run(FusionStage(load_network(second)), _config(data, tmp_path / "f", 1))
+    third = run(FusionStage(load_network(second), SeverityNet()), _config(data, tmp_path / "f", 1))
     assert load_network(third).config == TINY
 
 
-def test_fusion_leaves_quality_at_fidelity_zero_alone(data, tmp_path):
+def test_fusion_leaves_the_codes_alone(data, tmp_path):
     before = make_network().state_dict()
     after = load_network(run(_stage("fusion"), _config(data, tmp_path / "f", 2))).state_dict()
     changed = {key.split(".")[0] for key, value in after.items() if not torch.equal(value, before[key])}
-    assert changed == {"fuse_convs_dict"}
+    assert changed == {"fuse_convs_dict", "generator"}
+
+
+def test_fusion_refuses_a_batch_it_cannot_halve(data, tmp_path):
+    with pytest.raises(TrainingError, match="at least 2"):
+        run(_stage("fusion"), dataclasses.replace(_config(data, tmp_path / "f", 1), batch_size=1))
+
+
+def test_closeness_does_not_teach_the_generator_nor_looks_the_fusion(data, tmp_path, monkeypatch):
+    def taught_without(name):
+        with monkeypatch.context() as patch:
+            patch.setattr(fusion, name, lambda output, target: 0 * output.sum())
+            stage = _stage("fusion")
+            stage.start = lambda *_: setattr(stage, "threshold", 2.0)  # no face is good enough for the discriminator
+            run(stage, _config(data, tmp_path / name, 1))
+        named = stage.network.named_parameters()
+        return {name.split(".")[0] for name, p in named if p.grad is not None and p.grad.any()}
+
+    assert taught_without("reconstruction_loss") == {"fuse_convs_dict"}
+    assert taught_without("psnr_loss") == {"generator"}
+
+
+def test_fusion_modules_can_be_trained_alone(data, tmp_path):
+    before = make_network().state_dict()
+    stage = FusionStage(make_network(), SeverityNet(), fidelity_only=True)
+    after = load_network(run(stage, _config(data, tmp_path / "f", 2))).state_dict()
+    assert {key.split(".")[0] for key, v in after.items() if not torch.equal(v, before[key])} == {"fuse_convs_dict"}
 
 
 def test_lookup_leaves_codebooks_and_generator_alone(data, tmp_path):
@@ -89,6 +117,26 @@ def test_lookup_leaves_codebooks_and_generator_alone(data, tmp_path):
     changed = {key.split(".")[0] for key, value in after.items() if not torch.equal(value, before[key])}
     assert changed <= {"encoder", "feat_emb", "ft_layers", "idx_pred_layer", "position_emb", "score_embed"}
     assert "encoder" in changed
+
+
+class Smoothness(torch.nn.Module):
+    """A metric that untrained networks fail, so that there is something to teach."""
+
+    def forward(self, images):
+        return torch.exp(-20 * images.diff(dim=3).abs().mean((1, 2, 3)))
+
+
+def test_the_quality_loss_teaches_the_lookup_and_nothing_else(data, tmp_path):
+    weights = {}
+    for weight in (0.0, 10.0):
+        stage = LookupStage(make_network(), Smoothness(), quality_weight=weight)
+        weights[weight] = load_network(run(stage, _config(data, tmp_path / str(weight), 1))).state_dict()
+    changed = {key.split(".")[0] for key, v in weights[10.0].items() if not torch.equal(v, weights[0.0][key])}
+    assert "idx_pred_layer" in changed
+    assert not changed & {"generator", "quantize", "quantize_aesthetic", "fuse_convs_dict"}
+    assert "quality" in (tmp_path / "10.0" / "log.csv").read_text().splitlines()[0]
+    with pytest.raises(InputError, match="quality_weight"):
+        LookupStage(make_network(), SeverityNet(), quality_weight=float("nan"))
 
 
 def test_images_that_are_not_high_quality_use_no_hq_code():
