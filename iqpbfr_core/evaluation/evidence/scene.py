@@ -1,0 +1,99 @@
+"""What all claims are judged on: the same held-out faces, degraded once, the same metrics, the same seed."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...degradation import degrade
+from ...errors import MetricError
+from ...quality import Metric
+from ...restorer import Restorer
+from ...training.data import read_faces
+from ...training.imperfection import imperfect
+from ..landmarks import LandmarkJudge
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Attributes:
+    restorer: the model on trial.
+    objective: name of the metric that may be used by it: to condition or to optimise.
+    metrics: name -> metric, the objective among them; the others only judge.
+    gt: (B, 3, R, R) clean faces; ground: the same with explicit flaws on a share of them, as in training.
+    lq: the clean faces, degraded.
+    landmarks: judge of shape, where its weights were given.
+    """
+
+    restorer: Restorer
+    objective: str
+    metrics: dict[str, Metric]
+    gt: Tensor
+    ground: Tensor
+    lq: Tensor
+    seed: int
+    landmarks: LandmarkJudge | None = None
+
+    @property
+    def judges(self) -> list[str]:
+        """Metrics that are never used to make an image."""
+        return [name for name in self.metrics if name != self.objective]
+
+    def chunks(self) -> list[slice]:
+        return [slice(first, first + BATCH) for first in range(0, len(self.lq), BATCH)]
+
+    @torch.no_grad()
+    def restore(self, quality: float | None) -> Tensor:
+        """All faces at one quality, from the codes alone (fidelity 0)."""
+        parts = [self.restorer.restore(self.lq[faces], quality, fidelity=0.0).cpu() for faces in self.chunks()]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def score(self, name: str, images: Tensor) -> np.ndarray:
+        """(B,) in [0, 1], 1 = best; a face that the metric cannot score is NaN."""
+        values = []
+        for image in images.split(1):
+            try:
+                values.append(self.metrics[name](image).item())
+            except MetricError:
+                values.append(float("nan"))
+        return np.array(values)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a claim.
+
+    Attributes:
+        claim: its name, statement: what it says, holds: whether it does here.
+        table: rows of text, the first one the heading.
+        values: column -> one number per face, for whoever wants to check.
+        pictures: file name -> (3, H, W).
+        notes: what a reader must know to judge it.
+    """
+
+    claim: str
+    statement: str
+    holds: bool
+    table: list[list[str]]
+    values: dict[str, np.ndarray]
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+    notes: str = ""
+
+
+def prepare(
+    restorer: Restorer,
+    files: list[Path],
+    metrics: dict[str, Metric],
+    objective: str,
+    seed: int,
+    landmarks: LandmarkJudge | None = None,
+) -> Scene:
+    """Read the faces, degrade them (`full`) and flaw a share of the ground truth; equal seeds, equal scenes."""
+    gt = read_faces(files, restorer.config.resolution)
+    ground = imperfect(gt, torch.arange(seed, seed + len(gt)))
+    return Scene(restorer, objective, metrics, gt, ground, degrade(gt, "full", seed), seed, landmarks)

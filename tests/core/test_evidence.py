@@ -1,0 +1,89 @@
+"""The yardsticks behind the claims, and one small run of all of them."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from iqpbfr_core import load_metric
+from iqpbfr_core.degradation import gaussian_blur
+from iqpbfr_core.errors import CheckpointError
+from iqpbfr_core.evaluation.evidence import CLAIMS, prepare
+from iqpbfr_core.evaluation.landmarks import LandmarkJudge
+from iqpbfr_core.evaluation.spectrum import out_of_band
+from iqpbfr_core.evaluation.statistics import bootstrap, mean_interval, spearman
+from iqpbfr_core.image import write_image
+
+
+def test_spearman_is_rank_correlation_with_ties():
+    stats = pytest.importorskip("scipy.stats")
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        x, y = random.integers(0, 6, 20).astype(float), random.normal(size=20)
+        assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert spearman(np.arange(5.0), np.arange(5.0) ** 3) == pytest.approx(1)
+    assert spearman(np.arange(5.0), np.ones(5)) == 0
+
+
+def test_bootstrap_encloses_the_mean_narrows_with_faces_and_is_seeded():
+    values = np.random.default_rng(0).normal(size=400)
+    low, high = bootstrap(values, np.mean, seed=1)
+    assert low < values.mean() < high
+    assert (low, high) == bootstrap(values, np.mean, seed=1)
+    few = bootstrap(values[:20], np.mean, seed=1)
+    assert few[1] - few[0] > high - low
+    assert mean_interval(np.array([np.nan, 1.0, 1.0])) == "1.0000 [1.0000, 1.0000]"
+    assert mean_interval(np.array([np.nan])) == "-"
+
+
+def test_out_of_band_energy_rises_with_noise_and_falls_with_blur(faces):
+    noise = 0.1 * torch.randn(faces.shape, generator=torch.Generator().manual_seed(0))
+    blurred = gaussian_blur(faces, [(2.0, 2.0)] * 3, [0.0] * 3)
+    same, more, less = (out_of_band(x, faces) for x in (faces, (faces + noise).clamp(0, 1), blurred))
+    torch.testing.assert_close(same, torch.ones(3, dtype=torch.float64))
+    assert (more > 1.5).all()
+    assert (less < 1).all()
+
+
+def test_wrong_landmark_weights_are_refused(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth"):
+        LandmarkJudge(tmp_path / "a.pth")
+
+
+@pytest.fixture
+def folder(tmp_path, faces):
+    for index, face in enumerate(faces[:2]):
+        write_image(face, tmp_path / "faces" / "test" / f"{index}.png")
+    return tmp_path / "faces"
+
+
+@pytest.mark.parametrize("claim", [name for name, _ in CLAIMS])
+def test_a_claim_has_a_verdict_a_table_and_a_value_per_face(claim, tiny, folder, monkeypatch):
+    monkeypatch.setattr("iqpbfr_core.evaluation.evidence.discreteness.STEPS", 2)
+    monkeypatch.setattr("iqpbfr_core.evaluation.evidence.discreteness.LATENT_STEPS", 2)
+    metrics = {name: load_metric(name) for name in ("builtin", "piqe")}
+    scene = prepare(tiny, sorted((folder / "test").iterdir()), metrics, "builtin", seed=0)
+    assert scene.judges == ["piqe"]
+    finding = dict(CLAIMS)[claim](scene)
+    assert finding.claim == claim
+    assert isinstance(finding.holds, bool)
+    assert {len(row) for row in finding.table} == {len(finding.table[0])}
+    assert all(len(values) == 2 for values in finding.values.values())
+    assert all(picture.ndim == 3 for picture in finding.pictures.values())
+
+
+def test_the_command_writes_table_values_and_pictures(tmp_path, folder, tiny_file):
+    command = [sys.executable, "-m", "iqpbfr_core", "evidence"]
+    options = ["--data", folder, "--model", tiny_file, "-o", tmp_path / "out", "--device", "cpu"]
+    result = subprocess.run([*command, "R2", *map(str, options)], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "hold" in (tmp_path / "out" / "R2.md").read_text()
+    assert (tmp_path / "out" / "r2_faces.jpg").exists()
+    assert len(list(csv.reader((tmp_path / "out" / "R2.csv").open()))) == 3
+    refused = subprocess.run([*command, "R9", *map(str, options)], capture_output=True, text=True, timeout=300)
+    assert refused.returncode == 2
+    assert "R1, R2, R4" in refused.stderr
