@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .degradation import degrade as degrade
+    from .faces.detection import load_detector as load_detector
+    from .optimize import optimize_codes as optimize_codes
+    from .pipeline import restore_photo as restore_photo
     from .quality import load_metric as load_metric
     from .restorer import load_restorer as load_restorer
 
 __version__ = "0.1.0"
 
-_HOME = {"load_restorer": "restorer", "load_metric": "quality", "degrade": "degradation"}
-__all__ = ["degrade", "load_metric", "load_restorer"]
+_HOME = {
+    "load_restorer": "restorer",
+    "load_metric": "quality",
+    "load_detector": "faces.detection",
+    "restore_photo": "pipeline",
+    "optimize_codes": "optimize",
+    "degrade": "degradation",
+}
+__all__ = ["degrade", "load_detector", "load_metric", "load_restorer", "optimize_codes", "restore_photo"]
 
 
 def __getattr__(name: str) -> Any:

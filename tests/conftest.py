@@ -7,8 +7,6 @@ from networks import make_network
 from iqpbfr_core.checkpoint import save_network
 from iqpbfr_core.restorer import Restorer
 
-torch.set_num_threads(2)
-
 
 @pytest.fixture
 def tiny():

@@ -6,7 +6,7 @@ import typer
 
 from .. import __version__
 from ..errors import IQPError
-from . import degrade, evaluate, restore, score, train, weights
+from . import degrade, evaluate, evidence, optimize, restore, score, sweep, train, weights
 from .console import report
 
 app = typer.Typer(
@@ -31,10 +31,13 @@ def _options(
 
 
 app.command("restore")(restore.restore)
+app.command("optimize")(optimize.optimize)
+app.command("sweep")(sweep.sweep)
 app.command("score")(score.score)
 app.command("metrics")(score.metrics)
 app.command("degrade")(degrade.degrade)
 app.command("evaluate")(evaluate.evaluate)
+app.command("evidence")(evidence.evidence)
 app.command("info")(weights.info)
 app.command("convert")(weights.convert)
 app.add_typer(train.app, name="train")

@@ -1,6 +1,6 @@
 """What the commands share: consoles, the choice of device, and files worked through one after the other."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +35,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def check_word(option: str, word: str, allowed: Collection[str]) -> None:
+    """Raise InputError unless an option has one of the words it takes."""
+    if word not in allowed:
+        raise InputError(f"{option} takes one of {', '.join(allowed)}, got {word!r}.")
+
+
 def collect_images(paths: Sequence[Path]) -> list[Path]:
     """Files as given, folders as the images directly in them; at least one."""
     files: list[Path] = []
@@ -49,8 +55,12 @@ def collect_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def output_names(files: Sequence[Path], folder: Path) -> list[Path]:
-    """`folder/<stem>.png` for each file. Names that collide, or would overwrite an input, are refused before work starts."""
-    targets = [folder / f"{file.stem}.png" for file in files]
+    """`folder/<stem>.png` for each file, checked by `check_targets`."""
+    return check_targets(files, [folder / f"{file.stem}.png" for file in files], folder)
+
+
+def check_targets(files: Sequence[Path], targets: list[Path], folder: Path) -> list[Path]:
+    """The targets, if `folder` can hold them; names that collide, or would overwrite an input, are refused before work starts."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; -o needs a folder.")
     taken: dict[Path, Path] = {}

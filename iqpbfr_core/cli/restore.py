@@ -1,57 +1,84 @@
-"""iqpbfr restore"""
+"""iqpbfr restore: whole photos, or with --aligned face crops."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 import typer
 from torch import Tensor
 
-from ..image import check_images, read_image, resize, write_image
+from ..faces.detection import DETECTORS, load_detector
+from ..image import read_image, resize, write_image
+from ..pipeline import restore_photo
 from ..restorer import Restorer, load_restorer
-from .console import choose_device, collect_images, errors, for_each, output, output_names
+from .aligned import through_square
+from .console import check_word, choose_device, collect_images, errors, for_each, output, output_names
+from .photos import CHOICES, collect_photos, restore_file
 
 
 def restore_aligned(restorer: Restorer, face: Tensor, quality: float, fidelity: float, adain: bool = True) -> Tensor:
-    """Restore one aligned face (1, 3, H, W) of any size.
-
-    A face that is not square is padded, not stretched. The result has the input's size, or its proportions at the
-    model's resolution where the input is smaller.
-    """
-    check_images(face, "the image")
-    height, width = face.shape[2:]
-    side = max(height, width)
-    square = F.pad(face, (0, side - width, 0, side - height), mode="replicate")
+    """Restore one aligned face (1, 3, H, W) of any size; see `through_square`."""
     resolution = restorer.config.resolution
-    restored = restorer.restore(resize(square, (resolution, resolution)), quality, fidelity, adain=adain)
-    final = max(side, resolution)
-    scale = final / side
-    restored = resize(restored, (final, final))
-    return restored[:, :, : round(height * scale), : round(width * scale)]
+    return through_square(face, resolution, lambda square: restorer.restore(square, quality, fidelity, adain=adain))
 
 
 def restore(
-    images: list[Path] = typer.Argument(help="Aligned faces, or folders of them."),
-    out: Path = typer.Option(..., "-o", "--out", help="Folder for the restored faces (PNG)."),
+    images: list[Path] = typer.Argument(help="Photos, or folders of them (with the folders inside)."),
+    out: Path = typer.Option(..., "-o", "--out", help="Folder for the restored photos; names and formats are kept."),
+    aligned: bool = typer.Option(False, "--aligned", help="Inputs are aligned face crops: no detection, PNG out."),
     model: str = typer.Option("builtin", help="'builtin', or a weight file (.safetensors, .pth, .ckpt)."),
     quality: float = typer.Option(1.0, min=0, max=1, help="Wanted quality score; 1 is the best the model knows."),
     fidelity: float = typer.Option(0.5, min=0, max=1, help="0 = quality first, 1 = closest to the input."),
-    aligned: bool = typer.Option(True, "--aligned", help="Inputs are aligned face crops (so far the only mode)."),
     adain: bool = typer.Option(True, help="Match feature statistics to the input, as the official scripts do."),
+    detector: str = typer.Option("retinaface_resnet50", help=f"{', '.join(DETECTORS)}, or a RetinaFace weight file."),
+    model_dir: Path | None = typer.Option(None, help="Folder of the detector's weights, such as models/facedetection."),
+    download: bool = typer.Option(False, "--download", help="Allow missing detector weights to be downloaded."),
+    faces: str = typer.Option("all", help=f"Which faces of a photo: {', '.join(CHOICES)}."),
+    confidence: float = typer.Option(0.8, min=0, max=1, help="Least detection score of a face."),
+    min_face: float = typer.Option(24, min=0, help="Faces narrower than this many pixels are left alone."),
+    small_faces: str = typer.Option("leave", help="What to do with those: leave, upscale."),
+    visibility: float = typer.Option(1.0, min=0, max=1, help="0 = the photo, 1 = the restored face."),
+    keep_colour: bool = typer.Option(False, "--keep-colour", help="Give every restored face the tones it had."),
+    image_format: str | None = typer.Option(None, "--format", help="Write this format (png, jpg, ...) instead."),
+    resume: bool = typer.Option(False, "--resume", help="Skip photos whose result is there already."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
-    """Restore aligned faces."""
-    files = collect_images(images)
-    targets = output_names(files, out)
+    """Restore the faces in photos, or aligned face crops."""
+    if aligned:
+        files = collect_images(images)
+        pairs = list(zip(files, output_names(files, out), strict=True))
+    else:
+        pairs = collect_photos(images, out, f".{image_format.lower().lstrip('.')}" if image_format else None)
+    if resume:
+        finished = [pair for pair in pairs if pair[1].exists()]
+        pairs = [pair for pair in pairs if pair not in finished]
+        errors.print(f"{len(finished)} finished already.", highlight=False)
     restorer = load_restorer(model, choose_device(device))
     if not restorer.has_quality and quality != 1:
         errors.print(f"Note: {restorer.config.family} takes no quality score; --quality has no effect.")
+    if aligned:
+        work = partial(_restore_crop, restorer=restorer, quality=quality, fidelity=fidelity, adain=adain)
+    else:
+        check_word("--small-faces", small_faces, ("leave", "upscale"))
+        check_word("--faces", faces, CHOICES)
+        network = load_detector(detector, restorer.device, folder=model_dir, download=download)
+        side = restorer.config.resolution
+        restore_faces = partial(
+            restore_photo,
+            restorer=restorer,
+            quality=quality,
+            fidelity=fidelity,
+            adain=adain,
+            min_size=min_face,
+            upscale=partial(resize, size=(side, side)) if small_faces == "upscale" else None,
+            visibility=visibility,
+            keep_colour=keep_colour,
+        )
+        work = partial(restore_file, detector=network, confidence=confidence, choice=faces, restore=restore_faces)
+    with torch.no_grad():
+        for_each(pairs, len(pairs), "Restoring", lambda pair: work(*pair), lambda pair: str(pair[0]))
 
-    def work(pair: tuple[Path, Path]) -> None:
-        face = read_image(pair[0])
-        write_image(restore_aligned(restorer, face, quality, fidelity, adain)[0], pair[1])
-        output.print(str(pair[1]), highlight=False, soft_wrap=True)
 
-    with torch.inference_mode():
-        pairs = list(zip(files, targets, strict=True))
-        for_each(pairs, len(pairs), "Restoring", work, lambda pair: str(pair[0]))
+def _restore_crop(source: Path, target: Path, restorer: Restorer, quality: float, fidelity: float, adain: bool) -> None:
+    write_image(restore_aligned(restorer, read_image(source), quality, fidelity, adain)[0], target)
+    output.print(str(target), highlight=False, soft_wrap=True, markup=False)

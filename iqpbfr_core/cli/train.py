@@ -47,7 +47,7 @@ def _network(path: Path) -> CodeRestorer:
     network = load_network(path)
     if not isinstance(network, CodeRestorer):
         raise TrainingError(f"{path} is a {network.config.family}: only code-prediction models can be trained.")
-    return network
+    return network.float()  # a file of half precision is trained on in full
 
 
 def _run(stage: Stage, config: RunConfig) -> None:
@@ -104,6 +104,9 @@ def lookup(
     out: Path = OUT,
     init: Path = typer.Option(..., help="Result of `train autoencoder`."),
     metric: str = METRIC,
+    quality_weight: float = typer.Option(
+        0.0, min=0, help="Also score decoded faces with --metric, and weight their shortfall so much in the loss."
+    ),
     steps: int = STEPS,
     batch_size: int = BATCH,
     seed: int = SEED,
@@ -115,7 +118,7 @@ def lookup(
     from ..training.lookup import LookupStage
 
     network = _network(init)
-    stage = LookupStage(network, _metric(metric), seed)
+    stage = LookupStage(network, _metric(metric), seed, quality_weight)
     _run(
         stage, RunConfig(data, out, steps, batch_size, network.config.resolution, seed, save_every, workers, precision)
     )
@@ -126,6 +129,10 @@ def fusion(
     data: Path = DATA,
     out: Path = OUT,
     init: Path = typer.Option(..., help="Result of `train lookup`."),
+    metric: str = METRIC,
+    fidelity_only: bool = typer.Option(
+        False, "--fidelity-only", help="Train the fusion modules alone: what fidelity 0 gives stays as it is."
+    ),
     steps: int = STEPS,
     batch_size: int = BATCH,
     seed: int = SEED,
@@ -133,11 +140,11 @@ def fusion(
     precision: str = PRECISION,
     save_every: int = SAVE_EVERY,
 ) -> None:
-    """Stage 3: the fidelity modules."""
-    from ..training.lookup import FusionStage
+    """Stage 3: fidelity, and a generator used to the codes it will get."""
+    from ..training.fusion import FusionStage
 
     network = _network(init)
-    stage = FusionStage(network, seed)
+    stage = FusionStage(network, _metric(metric), seed, fidelity_only=fidelity_only)
     _run(
         stage, RunConfig(data, out, steps, batch_size, network.config.resolution, seed, save_every, workers, precision)
     )

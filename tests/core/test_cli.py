@@ -37,7 +37,7 @@ def pictures(tmp_path, faces):
 
 def test_restore_keeps_going_when_one_file_is_bad(tmp_path, pictures, tiny_file):
     (pictures / "1.png").write_text("not an image")
-    result = run("restore", pictures, "-o", tmp_path / "out", "--model", tiny_file)
+    result = run("restore", "--aligned", pictures, "-o", tmp_path / "out", "--model", tiny_file)
     assert result.returncode == 2
     assert "1.png" in result.stderr
     assert "Traceback" not in result.stderr
@@ -53,7 +53,7 @@ def test_restore_takes_faces_of_any_size(tmp_path, tiny_file):
     Image.fromarray(np.zeros((70, 70, 4), np.uint8)).save(tmp_path / "alpha.png")
     Image.fromarray(np.zeros((70, 70), np.uint8)).save(tmp_path / "grey.png")
     inputs = [tmp_path / f"{name}.png" for name in (*sizes, "alpha", "grey")]
-    result = run("restore", *inputs, "-o", tmp_path / "out", "--model", tiny_file)
+    result = run("restore", "--aligned", *inputs, "-o", tmp_path / "out", "--model", tiny_file)
     assert result.returncode == 0, result.stderr
     found = {p.stem: Image.open(p).size for p in (tmp_path / "out").iterdir()}
     assert found == {"large": (200, 200), "small": (64, 64), "tall": (90, 120), "alpha": (70, 70), "grey": (70, 70)}
@@ -61,25 +61,29 @@ def test_restore_takes_faces_of_any_size(tmp_path, tiny_file):
 
 def test_restore_refuses_before_it_starts(tmp_path, pictures, tiny_file):
     out = tmp_path / "out"
-    assert "quality" in refused("restore", pictures, "-o", out, "--quality", "1.5")
-    assert "fidelity" in refused("restore", pictures, "-o", out, "--fidelity", "-0.1")
-    assert "quality" in refused("restore", pictures, "-o", out, "--model", tiny_file, "--quality", "nan")
-    assert "no such weight file" in refused("restore", pictures, "-o", out, "--model", tmp_path / "codeformer.pth")
-    assert "overwrite" in refused("restore", pictures, "-o", pictures, "--model", tiny_file)
-    assert "both be written" in refused("restore", pictures / "0.png", pictures / "0.png", "-o", out)
-    assert "no such file" in refused("restore", tmp_path / "nothing.png", "-o", out, "--model", tiny_file)
-    assert "cannot be used" in refused("restore", pictures, "-o", out, "--device", "tpu9")
+    assert "quality" in refused("restore", "--aligned", pictures, "-o", out, "--quality", "1.5")
+    assert "fidelity" in refused("restore", "--aligned", pictures, "-o", out, "--fidelity", "-0.1")
+    assert "quality" in refused("restore", "--aligned", pictures, "-o", out, "--model", tiny_file, "--quality", "nan")
+    assert "no such weight file" in refused(
+        "restore", "--aligned", pictures, "-o", out, "--model", tmp_path / "codeformer.pth"
+    )
+    assert "overwrite" in refused("restore", "--aligned", pictures, "-o", pictures, "--model", tiny_file)
+    assert "both be written" in refused("restore", "--aligned", pictures / "0.png", pictures / "0.png", "-o", out)
+    assert "no such file" in refused("restore", "--aligned", tmp_path / "nothing.png", "-o", out, "--model", tiny_file)
+    assert "cannot be used" in refused("restore", "--aligned", pictures, "-o", out, "--device", "tpu9")
     (tmp_path / "empty").mkdir()
-    assert "no images" in refused("restore", tmp_path / "empty", "-o", out)
+    assert "no images" in refused("restore", "--aligned", tmp_path / "empty", "-o", out)
     Image.new("RGB", (3, 3)).save(tmp_path / "dot.png")
-    assert "at least 16" in refused("restore", tmp_path / "dot.png", "-o", out, "--model", tiny_file)
+    assert "at least 16" in refused("restore", "--aligned", tmp_path / "dot.png", "-o", out, "--model", tiny_file)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/full is Linux's")
 def test_a_result_that_cannot_be_written_is_reported(tmp_path, pictures, tiny_file):
     (tmp_path / "file").write_text("in the way")
-    assert "needs a folder" in refused("restore", pictures, "-o", tmp_path / "file", "--model", tiny_file)
-    assert "could not be written" in refused("restore", pictures, "-o", "/proc/nowhere", "--model", tiny_file)
+    assert "needs a folder" in refused("restore", "--aligned", pictures, "-o", tmp_path / "file", "--model", tiny_file)
+    assert "could not be written" in refused(
+        "restore", "--aligned", pictures, "-o", "/proc/nowhere", "--model", tiny_file
+    )
 
 
 def test_score_prints_csv_and_json(pictures):
@@ -150,3 +154,23 @@ def test_train_command_runs(tmp_path, pictures):
 def test_version_and_help():
     assert run("--version").stdout.strip()
     assert "restore" in run("--help").stdout
+
+
+def test_optimize_writes_faces_and_says_what_was_gained(tmp_path, pictures, tiny_file):
+    result = run("optimize", pictures, "-o", tmp_path / "out", "--model", tiny_file, "--steps", 2, "--lq-weight", 1)
+    assert result.returncode == 0, result.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    first, last = result.stdout.split("->")[0].split()[-1], result.stdout.split("->")[1].split()[0]
+    assert float(last) >= float(first)
+    assert "unknown metric" in refused("optimize", pictures, "-o", tmp_path / "o", "--metric", "nope")
+    assert "target" in refused("optimize", pictures, "-o", tmp_path / "o", "--target", "nan", "--model", tiny_file)
+
+
+def test_sweep_draws_a_grid(tmp_path, pictures, tiny_file):
+    out = tmp_path / "grid.png"
+    arguments = ("sweep", pictures / "0.png", "-o", out, "--model", tiny_file)
+    assert run(*arguments, "--quality", "0,1", "--fidelity", "0,0.5,1").returncode == 0
+    assert Image.open(out).size[0] > 2 * 64
+    assert Image.open(out).size[1] > 3 * 64
+    assert "commas" in refused(*arguments, "--quality", "0;1")
+    assert "fidelity" in refused(*arguments, "--fidelity", "1.5")

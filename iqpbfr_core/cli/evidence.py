@@ -1,0 +1,87 @@
+"""iqpbfr evidence"""
+
+import csv
+import io
+from pathlib import Path
+
+import typer
+
+from ..errors import InputError, WeightsNotFoundError
+from ..evaluation.evidence import CLAIMS, Finding, prepare
+from ..evaluation.landmarks import LandmarkJudge
+from ..image import write_atomically, write_image
+from ..quality import Metric, load_metric
+from ..restorer import load_restorer
+from ..training.data import list_images
+from .console import choose_device, errors, output
+
+JUDGES = ("builtin", "niqe", "piqe")
+
+
+def evidence(
+    claims: list[str] = typer.Argument(help=f"Any of {', '.join(name for name, _ in CLAIMS)}."),
+    data: Path = typer.Option(..., help="Folder with a sub-folder per split, or with the faces themselves."),
+    out: Path = typer.Option(Path("docs/evidence"), "-o", "--out", help="Folder for tables, values and pictures."),
+    split: str = typer.Option("test", help="Sub-folder of --data."),
+    model: str = typer.Option("builtin", help="'builtin', or a weight file."),
+    objective: str = typer.Option(
+        "builtin", help=f"What may be optimised, one of {', '.join(JUDGES[:2])}; the rest judge."
+    ),
+    seed: int = typer.Option(0, help="Of degradation, flaws and intervals."),
+    limit: int | None = typer.Option(None, min=1, help="Use only the first N faces."),
+    weights: Path | None = typer.Option(
+        None, help="Folder with NIQE's and RetinaFace's weights; default: DATA/../weights, then pyiqa's cache."
+    ),
+    landmarks: Path | None = typer.Option(
+        None, help="RetinaFace weights that judge landmarks; default: retinaface_mobile0.25_relu.pth in --weights."
+    ),
+    device: str = typer.Option("auto"),
+) -> None:
+    """Recompute the claims of the method on held-out faces, with 95 % bootstrap intervals over faces."""
+    known = dict(CLAIMS)
+    unknown = [claim for claim in claims if claim not in known]
+    if unknown:
+        raise InputError(f"unknown claim {unknown[0]!r}; there are {', '.join(known)}.")
+    if objective not in JUDGES[:2]:
+        raise InputError(f"the objective must be one of {', '.join(JUDGES[:2])}, got {objective!r}.")
+    files = list_images(data, split)[:limit]
+    folder = weights or (data.parent / "weights" if (data.parent / "weights").is_dir() else None)
+    where = choose_device(device)
+    restorer = load_restorer(model, where)
+    metrics: dict[str, Metric] = {}
+    for name in JUDGES:
+        try:
+            metrics[name] = load_metric(name, where, folder)
+        except WeightsNotFoundError as error:
+            if name == objective:
+                raise
+            errors.print(f"{name} is left out: {error}", highlight=False, soft_wrap=True)
+    found = landmarks or (folder / "retinaface_mobile0.25_relu.pth" if folder else None)
+    judge = LandmarkJudge(found) if found is not None and (landmarks or found.exists()) else None
+    scene = prepare(restorer, files, metrics, objective, seed, judge)
+    for claim in claims:
+        finding = known[claim](scene)
+        _write(finding, out, f"{len(files)} faces of `{split}`, model `{model}`, objective {objective}, seed {seed}")
+        verdict = "holds" if finding.holds else "does not hold"
+        output.print(f"{claim} {verdict}: {out / claim}.md", highlight=False, soft_wrap=True)
+
+
+def _write(finding: Finding, folder: Path, setting: str) -> None:
+    """CLAIM.md with verdict, table and pictures, CLAIM.csv with a row per face."""
+    verdict = "**Holds.**" if finding.holds else "**Does not hold.**"
+    lines = [f"# {finding.claim}", "", finding.statement, "", f"{verdict} {setting}.", ""]
+    lines += [f"| {' | '.join(row)} |" for row in finding.table[:1]]
+    lines += ["|" + "---|" * len(finding.table[0])]
+    lines += [f"| {' | '.join(row)} |" for row in finding.table[1:]]
+    lines += ["", "Mean over faces [95 % bootstrap interval]; scores are normalised, 1 = best. " + finding.notes]
+    for name, picture in finding.pictures.items():
+        write_image(picture, folder / name)
+        lines += ["", f"![{name}]({name})"]
+    write_atomically(folder / f"{finding.claim}.md", ("\n".join(lines) + "\n").encode())
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["face", *finding.values])
+    writer.writerows(
+        [number, *(f"{v:.6g}" for v in row)] for number, row in enumerate(zip(*finding.values.values(), strict=True))
+    )
+    write_atomically(folder / f"{finding.claim}.csv", table.getvalue().encode())

@@ -1,0 +1,69 @@
+"""Whole photos, one file after the other: read, find faces, restore, write with everything the file had."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..errors import InputError, OutputError
+from ..faces import selection
+from ..faces.detection import Detector
+from ..faces.face import Faces
+from ..image import IMAGE_SUFFIXES
+from ..photo import read_photo, write_photo
+from ..pipeline import PhotoResult
+from .console import check_targets, output
+
+# What --faces takes, and the order in which the chosen face comes first.
+CHOICES = {"all": None, "largest": "size", "left": "left_to_right", "right": "right_to_left", "centre": "centre"}
+
+
+def collect_photos(paths: Sequence[Path], out: Path, suffix: str | None) -> list[tuple[Path, Path]]:
+    """(input, output) of files as given and of all images in folders and the folders in them.
+
+    Folders keep their inner structure; what lies in `out` itself is no input. `suffix` changes the format.
+    """
+    if suffix is not None and suffix not in IMAGE_SUFFIXES:
+        raise InputError(f"cannot write {suffix!r} files; --format takes one of {', '.join(IMAGE_SUFFIXES)}.")
+    pairs: list[tuple[Path, Path]] = []
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            inside = (p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES)
+            found = [p for p in inside if not p.resolve().is_relative_to(out.resolve())]
+        for file in found:
+            place = file.relative_to(path) if path.is_dir() else Path(file.name)
+            pairs.append((file, out / (place.with_suffix(suffix) if suffix else place)))
+    if not pairs:
+        raise InputError(f"no images in {', '.join(map(str, paths))}; looked for {', '.join(IMAGE_SUFFIXES)}.")
+    check_targets([file for file, _ in pairs], [target for _, target in pairs], out)
+    return pairs
+
+
+def choose_faces(faces: Faces, choice: str) -> Faces:
+    """The faces a word on the command line stands for, one of CHOICES."""
+    order = CHOICES[choice]
+    return selection.first(selection.sort(faces, order), 1) if order else faces
+
+
+def restore_file(
+    source: Path,
+    target: Path,
+    detector: Detector,
+    confidence: float,
+    choice: str,
+    restore: Callable[..., PhotoResult],
+) -> None:
+    """Restore one photo; one without a face to restore is copied as it is, or written in the wanted format."""
+    photo = read_photo(source)
+    faces = choose_faces(detector(photo.pixels, confidence), choice)
+    result = restore(photo.pixels, faces=faces)
+    if len(result.faces) == 0 and source.suffix.lower() == target.suffix.lower():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise OutputError(f"{target}: could not be written ({error.strerror or error}).") from error
+    else:
+        write_photo(result.image[0], photo, target)
+    count = len(result.faces)
+    output.print(f"{target} ({count} face{'' if count == 1 else 's'})", highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,58 @@
+"""iqpbfr sweep"""
+
+from pathlib import Path
+
+import torch
+import typer
+
+from ..errors import InputError
+from ..figure import labelled_grid
+from ..image import read_image, resize, write_image
+from ..quality import load_metric
+from ..restorer import check_range, load_restorer
+from .aligned import to_square
+from .console import choose_device, output
+
+
+def sweep(
+    image: Path = typer.Argument(help="An aligned face."),
+    out: Path = typer.Option(..., "-o", "--out", help="Picture to write."),
+    qualities: str = typer.Option("0,0.25,0.5,0.75,1", "--quality", help="Quality values, one column each."),
+    fidelities: str = typer.Option("0.5", "--fidelity", help="Fidelity values, one row each."),
+    metric: str = typer.Option("builtin", help="'builtin', or a pyiqa metric: the score written on each face."),
+    model: str = typer.Option("builtin", help="'builtin', or a weight file."),
+    adain: bool = typer.Option(True, help="Match feature statistics to the input, as the official scripts do."),
+    weights: Path | None = typer.Option(None, help="Folder with the metric's weights; default: pyiqa's own cache."),
+    download: bool = typer.Option(False, "--download", help="Download missing weights of this metric."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+) -> None:
+    """Restore one aligned face at several qualities and fidelities: a labelled grid with scores."""
+    wanted, kept = _numbers("quality", qualities), _numbers("fidelity", fidelities)
+    where = choose_device(device)
+    restorer = load_restorer(model, where)
+    score = load_metric(metric, where, weights, download)
+    side = restorer.config.resolution
+    with torch.inference_mode():
+        features = restorer.encode(resize(to_square(read_image(image)), (side, side)))
+        codes = [restorer.lookup(features, quality) for quality in wanted]
+        rows = [torch.cat([restorer.decode(c, features, fidelity, adain) for c in codes]) for fidelity in kept]
+        captions = [[f"{value:.3f}" for value in score(row).tolist()] for row in rows]
+    picture = labelled_grid(
+        [row.cpu() for row in rows],
+        [f"fidelity {fidelity:g}" for fidelity in kept],
+        [f"quality {quality:g}" for quality in wanted],
+        captions,
+    )
+    write_image(picture, out)
+    output.print(str(out), highlight=False, soft_wrap=True)
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    """Comma-separated numbers in [0, 1]."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--{name} must be numbers with commas between them, like 0,0.5,1, got {text!r}.") from None
+    for number in numbers:
+        check_range(name, number, 0, 1)
+    return numbers
