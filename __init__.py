@@ -1,5 +1,7 @@
 """ComfyUI extension: blind face restoration with an image quality prior."""
 
+WEB_DIRECTORY = "./web"
+
 
 async def comfy_entrypoint():
     """Called by ComfyUI. Nodes are imported here, so that this package can be imported without ComfyUI."""

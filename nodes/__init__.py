@@ -2,9 +2,52 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .bridge import add_model_folders
+from .codes import BlendCodes, LoadCodes, PreviewCodes, SaveCodes
+from .decode import DecodeFace
+from .detect import DetectFaces, LoadDetector, SelectFaces
+from .encode import EncodeFace
+from .load import LoadMetric, LoadRestorer
+from .lookup import LookUpCodes
+from .optimize import OptimizeCodes, RestoreToTarget
+from .paste import CropFaces, LoadParser, PasteFaces
+from .photo import RestorePhoto
+from .restore import RestoreAlignedFace
+from .score import FilterByScore, ScoreImage
+from .segs import FacesToSegs, SegsToFaces
+from .sweep import QualitySweep
+
+NODES: tuple[type[io.ComfyNode], ...] = (
+    LoadRestorer,
+    LoadMetric,
+    EncodeFace,
+    LookUpCodes,
+    DecodeFace,
+    ScoreImage,
+    FilterByScore,
+    RestoreAlignedFace,
+    QualitySweep,
+    BlendCodes,
+    PreviewCodes,
+    SaveCodes,
+    LoadCodes,
+    OptimizeCodes,
+    RestoreToTarget,
+    RestorePhoto,
+    LoadDetector,
+    LoadParser,
+    DetectFaces,
+    SelectFaces,
+    CropFaces,
+    PasteFaces,
+    FacesToSegs,
+    SegsToFaces,
+)
+
 
 class IQPFaceRestoration(ComfyExtension):
     """The extension as ComfyUI sees it."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return []
+        add_model_folders()  # here and not in on_load, which ComfyUI 0.3.64 does not call
+        return list(NODES)

@@ -1,0 +1,204 @@
+"""Between ComfyUI and the core: tensor layout, devices and memory, progress and interruption, folders."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import comfy.model_management as management
+import comfy.ops
+import comfy.utils
+import folder_paths
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..iqpbfr_core.checkpoint import SUFFIXES, load_network
+from ..iqpbfr_core.errors import InputError, WeightsNotFoundError
+from ..iqpbfr_core.faces import alignment
+from ..iqpbfr_core.faces.face import Faces
+from ..iqpbfr_core.faces.masks import template_mask
+from ..iqpbfr_core.faces.paste import paste
+from ..iqpbfr_core.image import MIN_SIDE, check_images, resize
+from ..iqpbfr_core.quality import Metric
+from ..iqpbfr_core.restorer import Restorer
+from .sockets import LoadedRestorer
+
+T = TypeVar("T")
+
+BUILTIN = "built-in small"
+PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+RESTORER_FOLDERS = ("iqpbfr", "facerestore_models")
+METRIC_FOLDER = "iqa"
+DETECTION_FOLDER = "facedetection"
+MAX_CHUNK = 16  # faces per forward pass: above, there is nothing to gain and interruption gets slow
+
+
+def add_model_folders() -> None:
+    """Make our model folders known to ComfyUI; those other packs have set up are read as they are."""
+    for name in (*RESTORER_FOLDERS, METRIC_FOLDER, DETECTION_FOLDER):
+        is_new = name not in folder_paths.folder_names_and_paths
+        folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
+        if is_new:
+            folder_paths.folder_names_and_paths[name] = (folder_paths.get_folder_paths(name), set(SUFFIXES))
+
+
+def restorer_files() -> list[str]:
+    """Weight files in our folder and in the one face restoration packs share, each name once."""
+    names = [name for folder in RESTORER_FOLDERS for name in folder_paths.get_filename_list(folder)]
+    return list(dict.fromkeys(name for name in names if name.lower().endswith(SUFFIXES)))
+
+
+def face_files() -> list[str]:
+    """RetinaFace files users may have beside the two named ones."""
+    names = folder_paths.get_filename_list(DETECTION_FOLDER)
+    return [name for name in names if "retinaface" in name.lower() and name.lower().endswith(SUFFIXES)]
+
+
+def restorer_path(name: str) -> str:
+    """Full path of one of `restorer_files`."""
+    for folder in RESTORER_FOLDERS:
+        path = folder_paths.get_full_path(folder, name)
+        if path is not None:
+            return path
+    raise InputError(
+        f"restorer {name!r} is not there any more. Put it into one of: "
+        + ", ".join(path for folder in RESTORER_FOLDERS for path in folder_paths.get_folder_paths(folder))
+    )
+
+
+def load_restorer(name: str, precision: str) -> LoadedRestorer:
+    """Load a restorer so that ComfyUI can keep any part of it off the GPU."""
+    path = "builtin" if name == BUILTIN else restorer_path(name)
+    device = management.get_torch_device()
+    with torch.inference_mode(False):  # weights made in inference mode could never take part in a gradient
+        network = load_network(path, comfy.ops.disable_weight_init)
+        size = sum(p.numel() for p in network.parameters())
+        dtype = PRECISIONS[precision] or management.unet_dtype(device=device, model_params=size)
+        restorer = Restorer(network.to(dtype), device)
+        patcher = ModelPatcher(network, load_device=device, offload_device=management.unet_offload_device())
+    return LoadedRestorer(name, restorer, patcher)
+
+
+def to_images(image: Tensor) -> Tensor:
+    """IMAGE (B, H, W, C) to (B, 3, H, W) float32; an alpha channel is dropped, a grey one repeated."""
+    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
+        raise InputError(f"an IMAGE must have shape (B, H, W, 3), got {tuple(image.shape)}.")
+    channels = image[..., :3].movedim(-1, 1).float()
+    channels = channels.expand(-1, 3, -1, -1) if channels.shape[1] == 1 else channels
+    return check_images(channels.clamp(0, 1) if torch.isfinite(channels).all() else channels, "the image")
+
+
+def to_faces(image: Tensor, side: int) -> Tensor:
+    """IMAGE of aligned, square faces to (B, 3, side, side)."""
+    images = to_images(image)
+    height, width = images.shape[2:]
+    if height != width:
+        raise InputError(
+            f"aligned faces are square, this image is {width}x{height}. Crop the face first (at least {MIN_SIDE} px)."
+        )
+    return resize(images, (side, side))
+
+
+def to_comfy(images: Tensor) -> Tensor:
+    """(B, 3, H, W) to IMAGE (B, H, W, 3), on the device ComfyUI keeps results on."""
+    return images.float().movedim(1, -1).contiguous().to(management.intermediate_device())
+
+
+def to_mask(images: Tensor, faces: Faces) -> Tensor:
+    """MASK (B, H, W) of what restoring these faces of (B, 3, H, W) would touch."""
+    side = 256
+    white = images.new_ones(len(faces), 3, side, side)
+    return paste(images, white, faces, alignment.align(faces, side), template_mask(side))[1][:, 0]
+
+
+def check_mask(mask: Tensor, count: int) -> Tensor:
+    """MASK (1 or `count`, H, W) in [0, 1] to (1 or count, 1, H, W)."""
+    if mask.ndim != 3 or len(mask) not in (1, count):
+        raise InputError(f"the mask must be one, or one for each of {count} images; got shape {tuple(mask.shape)}.")
+    return mask[:, None].float().clamp(0, 1)
+
+
+def face_memory(restorer: Restorer) -> int:
+    """Bytes one face needs at the most: about ten maps of the widest first level."""
+    config = restorer.config
+    side = config.resolution // config.head
+    return 10 * side * side * config.widths[0] * restorer.dtype.itemsize
+
+
+def chunk_size(restorer: Restorer) -> int:
+    """How many faces fit into the free memory at once."""
+    free = management.get_free_memory(restorer.device)
+    return max(1, min(MAX_CHUNK, int(0.8 * free) // face_memory(restorer)))
+
+
+class Progress:
+    """ComfyUI's progress bar, which also stops the run when the user asked for it."""
+
+    def __init__(self, total: int) -> None:
+        self._bar = comfy.utils.ProgressBar(total)
+
+    def set(self, done: int, total: int, preview: Any = None) -> None:
+        self._bar.update_absolute(done, total, preview)
+        management.throw_exception_if_processing_interrupted()
+
+    def advance(self, count: int = 1) -> None:
+        self.set(self._bar.current + count, self._bar.total)
+
+
+def load_weights(model: LoadedRestorer, count: int, whole: bool = False) -> None:
+    """Bring the weights to where they run, with room for `count` faces; ComfyUI moves them away when it has to.
+
+    `whole`: load all of them, even in low memory modes, as gradients need them.
+    """
+    memory = face_memory(model.restorer) * min(count, MAX_CHUNK)
+    management.load_models_gpu([model.patcher], memory_required=memory, force_full_load=whole)
+
+
+def over_faces(
+    model: LoadedRestorer, count: int, work: Callable[[slice], T], progress: Progress | None = None
+) -> list[T]:
+    """Call `work` on slices of `count` faces with the model's weights loaded."""
+    progress = progress or Progress(count)
+    results = []
+    load_weights(model, count)
+    size = chunk_size(model.restorer)
+    for start in range(0, count, size):
+        part = slice(start, min(start + size, count))
+        results.append(work(part))
+        progress.advance(part.stop - part.start)
+    return results
+
+
+@contextmanager
+def naming_the_switch() -> Iterator[None]:
+    """Say about missing weights what can be done in the node that misses them."""
+    try:
+        yield
+    except WeightsNotFoundError as error:
+        raise WeightsNotFoundError(f"{error} In this node: switch allow_download on, or put the file there.") from error
+
+
+@contextmanager
+def on_device(holder: Any) -> Iterator[Any]:
+    """A metric, detector or parser on ComfyUI's device, and back on the CPU afterwards; None stays None."""
+    if holder is None:
+        yield None
+        return
+    device = management.get_torch_device()
+    management.free_memory(management.module_size(holder.network) + management.minimum_inference_memory(), device)
+    try:
+        yield holder.to(device)
+    finally:
+        holder.to("cpu")
+        management.soft_empty_cache()
+
+
+def score(metric: Metric, images: Tensor, progress: Progress) -> list[float]:
+    """Scores of (B, 3, H, W), one after the other: any size fits, and a batch equals its single images."""
+    device = management.get_torch_device()
+    scores = []
+    for image in images.split(1):
+        scores.append(metric(image.to(device)).item())
+        progress.advance()
+    return scores

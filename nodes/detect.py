@@ -1,0 +1,233 @@
+"""Load Face Detector, Detect Faces, Select Faces."""
+
+import folder_paths
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..iqpbfr_core.faces import selection
+from ..iqpbfr_core.faces.detection import DETECTORS, load_detector
+from ..iqpbfr_core.faces.face import Faces
+from .bridge import DETECTION_FOLDER, Progress, face_files, naming_the_switch, on_device, to_comfy, to_images, to_mask
+from .schema import CATEGORY, check_choice, search_aliases
+from .sockets import DETECTOR, FACES, LoadedNetwork
+
+FILE_MARK = "file: "
+FRAMES_AT_ONCE = 8  # between two looks at the interrupt button
+
+
+def detector_choices() -> list[str]:
+    """The named detectors, and the files users have beside them."""
+    return [*DETECTORS, *(FILE_MARK + name for name in face_files())]
+
+
+class LoadDetector(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IQPBFR_LoadDetector",
+            display_name="Load Face Detector",
+            category=CATEGORY,
+            description="Load RetinaFace, which finds faces and their eyes, nose and mouth.",
+            **search_aliases("retinaface", "face detection model"),
+            inputs=[
+                io.Combo.Input(
+                    "detector_name",
+                    options=detector_choices(),
+                    default="retinaface_resnet50",
+                    tooltip="resnet50 finds more, mobile0.25 is fast. Their weights lie in models/facedetection, where other face restoration packs keep them too.",
+                ),
+                io.Boolean.Input(
+                    "allow_download",
+                    default=False,
+                    tooltip="Let missing weights be downloaded into models/facedetection and checked. Off: nothing touches the network.",
+                ),
+            ],
+            outputs=[
+                DETECTOR.Output("detector", display_name="detector", tooltip="For Detect Faces and Restore Photo.")
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, detector_name: str) -> bool | str:
+        return check_choice("detector_name", detector_name, detector_choices()) or True
+
+    @classmethod
+    def execute(cls, detector_name: str, allow_download: bool) -> io.NodeOutput:
+        if detector_name.startswith(FILE_MARK):
+            path = folder_paths.get_full_path_or_raise(DETECTION_FOLDER, detector_name.removeprefix(FILE_MARK))
+            return io.NodeOutput(LoadedNetwork(detector_name, load_detector(path)))
+        folders = folder_paths.get_folder_paths(DETECTION_FOLDER)
+        found = folder_paths.get_full_path(DETECTION_FOLDER, DETECTORS[detector_name].name)
+        with naming_the_switch():
+            detector = load_detector(found or detector_name, folder=folders[0], download=allow_download)
+        return io.NodeOutput(LoadedNetwork(detector_name, detector))
+
+
+def detect(loaded: LoadedNetwork, images: Tensor, **options: float) -> Faces:
+    """Find the faces of (B, 3, H, W); `options` as the detector takes them."""
+    progress = Progress(len(images))
+    found = []
+    with on_device(loaded.holder) as detector:
+        for frames in images.split(FRAMES_AT_ONCE):
+            found.append(detector(frames, **options))
+            progress.advance(len(frames))
+    return Faces.of_frames(found)
+
+
+class DetectFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IQPBFR_DetectFaces",
+            display_name="Detect Faces",
+            category=CATEGORY,
+            description="Find all faces of photos or frames, large and small, each once.",
+            **search_aliases("find faces", "face bbox", "retinaface"),
+            inputs=[
+                DETECTOR.Input("detector", tooltip="From Load Face Detector."),
+                io.Image.Input("image", tooltip="Photos or video frames of any size."),
+                io.Float.Input(
+                    "confidence",
+                    default=0.8,
+                    min=0.05,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How sure the detector must be. Lower finds more, and more that is no face.",
+                ),
+                io.Int.Input(
+                    "min_size",
+                    default=10,
+                    min=1,
+                    max=8192,
+                    tooltip="Narrower faces are left out, in pixels of the photo.",
+                ),
+                io.Int.Input(
+                    "detection_size",
+                    default=640,
+                    min=64,
+                    max=4096,
+                    step=32,
+                    tooltip="Longest side, in pixels, at which the photo is looked at. Bounds memory, whatever the photo's size.",
+                ),
+                io.Float.Input(
+                    "detail",
+                    default=2.0,
+                    min=0.0,
+                    max=16.0,
+                    step=0.5,
+                    tooltip="A second, tiled pass looks up to this many times closer and finds small faces; 1 and less turn it off.",
+                ),
+            ],
+            outputs=[
+                FACES.Output(
+                    "faces", display_name="faces", tooltip="For Select, Crop and Paste Faces and Restore Photo."
+                ),
+                io.Image.Output("preview", display_name="preview", tooltip="The photos with numbered boxes."),
+                io.Int.Output("count", display_name="count", tooltip="How many faces there are in all frames."),
+                io.Mask.Output("mask", display_name="mask", tooltip="What restoring these faces would touch."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        detector: LoadedNetwork,
+        image: Tensor,
+        confidence: float,
+        min_size: int,
+        detection_size: int,
+        detail: float,
+    ) -> io.NodeOutput:
+        images = to_images(image)
+        found = detect(detector, images, confidence=confidence, min_size=min_size, size=detection_size, detail=detail)
+        faces = selection.sort(found, "left_to_right")
+        return io.NodeOutput(faces, to_comfy(selection.preview(images, faces)), len(faces), to_mask(images, faces))
+
+
+class SelectFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IQPBFR_SelectFaces",
+            display_name="Select Faces",
+            category=CATEGORY,
+            description="Choose which faces go on: the largest, the third from the left, those under a mask.",
+            **search_aliases("filter faces", "largest face", "pick face"),
+            inputs=[
+                FACES.Input("found", tooltip="From Detect Faces."),
+                io.Image.Input("image", tooltip="The photos the faces were found in, for the preview."),
+                io.Combo.Input(
+                    "order",
+                    options=list(selection.ORDERS),
+                    default="size",
+                    tooltip="What comes first in each frame; faces are numbered from 0 in this order.",
+                ),
+                io.String.Input(
+                    "numbers",
+                    default="",
+                    tooltip="Which to keep in each frame, like 0 or 0, 2 or -1 for the last. Empty keeps all, up to max_count.",
+                ),
+                io.Int.Input(
+                    "max_count",
+                    default=100,
+                    min=1,
+                    max=4096,
+                    tooltip="At most so many faces of each frame, the first in the order.",
+                ),
+                io.Int.Input(
+                    "min_width", default=0, min=0, max=8192, tooltip="Leave out faces narrower than this, in pixels."
+                ),
+                io.Float.Input(
+                    "min_confidence",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Leave out faces the detector was less sure of.",
+                ),
+                io.Mask.Input("mask", optional=True, tooltip="Optional: keep only faces at least half covered by it."),
+            ],
+            outputs=[
+                FACES.Output("faces", display_name="faces", tooltip="The chosen faces, in order."),
+                io.Image.Output(
+                    "preview", display_name="preview", tooltip="The photos with the chosen faces numbered."
+                ),
+                io.Int.Output("count", display_name="count", tooltip="How many faces were chosen."),
+                io.Mask.Output("face_mask", display_name="mask", tooltip="What restoring these faces would touch."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, order: str, numbers: str) -> bool | str:
+        try:
+            parse_numbers(numbers)
+        except ValueError:
+            return f"numbers is {numbers!r}; give whole numbers with commas between, like 0, 2."
+        return check_choice("order", order, list(selection.ORDERS)) or True
+
+    @classmethod
+    def execute(
+        cls,
+        found: Faces,
+        image: Tensor,
+        order: str,
+        numbers: str,
+        max_count: int,
+        min_width: int,
+        min_confidence: float,
+        mask: Tensor | None = None,
+    ) -> io.NodeOutput:
+        images = to_images(image)
+        faces = selection.surer_than(selection.larger_than(found, min_width), min_confidence)
+        if mask is not None:
+            faces = selection.inside(faces, mask[:, None])
+        faces = selection.sort(faces, order)
+        if numbers.strip():
+            faces = selection.take(faces, parse_numbers(numbers))
+        faces = selection.first(faces, max_count)
+        return io.NodeOutput(faces, to_comfy(selection.preview(images, faces)), len(faces), to_mask(images, faces))
+
+
+def parse_numbers(text: str) -> list[int]:
+    """ "0, 2" to [0, 2]; ValueError for anything that is no whole number."""
+    return [int(part) for part in text.replace(",", " ").split()]

@@ -1,0 +1,94 @@
+"""Load Face Restorer, Load IQA Metric."""
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..iqpbfr_core.quality import METRICS, load_metric
+from .bridge import BUILTIN, METRIC_FOLDER, PRECISIONS, load_restorer, naming_the_switch, restorer_files
+from .schema import CATEGORY, check_choice, search_aliases
+from .sockets import METRIC, RESTORER, LoadedNetwork
+
+
+class LoadRestorer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IQPBFR_LoadRestorer",
+            display_name="Load Face Restorer",
+            category=CATEGORY,
+            description="Load a face restoration model: the built-in one, or a CodeFormer, IQPIR or RestoreFormer file.",
+            **search_aliases("codeformer", "restoreformer", "face model loader"),
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=[BUILTIN, *restorer_files()],
+                    tooltip="Files from models/iqpbfr and models/facerestore_models. The family is found from the file's contents.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(PRECISIONS),
+                    default="auto",
+                    tooltip="auto follows ComfyUI's policy for this machine. Half precision saves memory.",
+                ),
+            ],
+            outputs=[
+                RESTORER.Output(
+                    "restorer", display_name="restorer", tooltip="For Encode Face and the all-in-one nodes."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str, precision: str) -> bool | str:
+        return (
+            check_choice("model_name", model_name, [BUILTIN, *restorer_files()])
+            or check_choice("precision", precision, list(PRECISIONS))
+            or True
+        )
+
+    @classmethod
+    def execute(cls, model_name: str, precision: str) -> io.NodeOutput:
+        return io.NodeOutput(load_restorer(model_name, precision))
+
+
+class LoadMetric(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IQPBFR_LoadMetric",
+            display_name="Load IQA Metric",
+            category=CATEGORY,
+            description="Load a no-reference image quality metric. Scores lie in [0, 1], 1 is best, whatever the metric's own scale.",
+            **search_aliases("iqa", "pyiqa", "quality model"),
+            inputs=[
+                io.Combo.Input(
+                    "metric_name",
+                    options=list(METRICS),
+                    default=METRICS[0],
+                    tooltip="builtin is part of this extension and grades faces. The others come from pyiqa and need their weights in models/iqa.",
+                ),
+                io.Boolean.Input(
+                    "allow_download",
+                    default=False,
+                    tooltip="Let missing weights be downloaded into models/iqa. Off: nothing touches the network.",
+                ),
+            ],
+            outputs=[
+                METRIC.Output(
+                    "metric",
+                    display_name="metric",
+                    tooltip="For Score Image, Filter by Score, Quality Sweep, Optimize Codes and Restore to Target Quality.",
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, metric_name: str) -> bool | str:
+        return check_choice("metric_name", metric_name, list(METRICS)) or True
+
+    @classmethod
+    def execute(cls, metric_name: str, allow_download: bool) -> io.NodeOutput:
+        folder = folder_paths.get_folder_paths(METRIC_FOLDER)[0]
+        with naming_the_switch():
+            metric = load_metric(metric_name, folder=folder, download=allow_download)
+        return io.NodeOutput(LoadedNetwork(metric_name, metric))

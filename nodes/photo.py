@@ -1,0 +1,134 @@
+"""Restore Photo: find, align, restore and paste all faces in one node."""
+
+from comfy_api.latest import io
+from comfy_execution.graph import ExecutionBlocker
+from torch import Tensor
+
+from ..iqpbfr_core.errors import InputError
+from ..iqpbfr_core.faces.face import Faces
+from ..iqpbfr_core.pipeline import restore_photo
+from .bridge import Progress, check_mask, chunk_size, load_weights, on_device, to_comfy, to_images
+from .decode import adain_input, fidelity_input
+from .detect import detect
+from .lookup import quality_input
+from .paste import feather_input, keep_colour_input, visibility_input
+from .schema import CATEGORY, search_aliases
+from .sockets import DETECTOR, FACES, PARSER, RESTORER, LoadedNetwork, LoadedRestorer
+
+
+class RestorePhoto(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IQPBFR_RestorePhoto",
+            display_name="Restore Photo",
+            category=CATEGORY,
+            description="Restore all faces of photos or video frames: detect, align, restore in batches, paste back.",
+            **search_aliases("face restore", "old photo", "reactor", "codeformer", "gfpgan", "video"),
+            inputs=[
+                RESTORER.Input("restorer", tooltip="From Load Face Restorer."),
+                io.Image.Input("image", tooltip="Photos or frames of any size; the result has the same size."),
+                quality_input(),
+                fidelity_input(),
+                adain_input(),
+                io.Int.Input(
+                    "min_size",
+                    default=24,
+                    min=1,
+                    max=8192,
+                    tooltip="Faces narrower than this many pixels are left alone.",
+                ),
+                feather_input(),
+                visibility_input(),
+                keep_colour_input(),
+                io.Float.Input(
+                    "video_smoothing",
+                    default=0.0,
+                    min=0.0,
+                    max=30.0,
+                    step=0.5,
+                    tooltip="Above 0 the images are consecutive frames: faces follow paths smoothed over so many frames, and codes change only for a reason. 0 for photos.",
+                ),
+                DETECTOR.Input(
+                    "detector", optional=True, tooltip="From Load Face Detector; not needed when faces are given."
+                ),
+                FACES.Input(
+                    "faces", optional=True, tooltip="Optional: restore only these, from Detect Faces or Select Faces."
+                ),
+                io.Image.Input(
+                    "background",
+                    optional=True,
+                    tooltip="Optional: the same photos from any upscaler; faces are pasted into it, at its size.",
+                ),
+                io.Mask.Input("mask", optional=True, tooltip="Optional: where the photo may be changed at all."),
+                PARSER.Input(
+                    "parser", optional=True, tooltip="Optional: paste face and hair only, as ParseNet sees them."
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "photo",
+                    display_name="image",
+                    tooltip="The photos with their faces restored. Without a face, as they were.",
+                ),
+                io.Mask.Output(
+                    "pasted", display_name="mask", tooltip="How much of each pixel comes from a restored face."
+                ),
+                io.Image.Output(
+                    "restored",
+                    display_name="restored faces",
+                    tooltip="The restored crops. Nothing downstream runs when there is no face.",
+                ),
+                FACES.Output("restored_faces", display_name="faces", tooltip="The faces that were restored."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        restorer: LoadedRestorer,
+        image: Tensor,
+        quality: float,
+        fidelity: float,
+        adain: bool,
+        min_size: int,
+        feather: float,
+        visibility: float,
+        keep_colour: bool,
+        video_smoothing: float,
+        detector: LoadedNetwork | None = None,
+        faces: Faces | None = None,
+        background: Tensor | None = None,
+        mask: Tensor | None = None,
+        parser: LoadedNetwork | None = None,
+    ) -> io.NodeOutput:
+        images = to_images(image)
+        if faces is None:
+            if detector is None:
+                raise InputError(
+                    "Restore Photo needs a detector, or faces. Connect Load Face Detector, or Detect Faces."
+                )
+            faces = detect(detector, images)
+        progress = Progress(max(1, len(faces)))
+        load_weights(restorer, len(faces))
+        with on_device(parser.holder if parser else None) as ready:
+            result = restore_photo(
+                images,
+                restorer.restorer,
+                faces=faces,
+                quality=quality,
+                fidelity=fidelity,
+                adain=adain,
+                min_size=min_size,
+                background=None if background is None else to_images(background),
+                parser=ready,
+                feather=feather,
+                mask=None if mask is None else check_mask(mask, len(images)),
+                visibility=visibility,
+                keep_colour=keep_colour,
+                smoothing=video_smoothing,
+                batch_size=chunk_size(restorer.restorer),
+                progress=progress.set,
+            )
+        restored = to_comfy(result.restored) if len(result.restored) else ExecutionBlocker(None)
+        return io.NodeOutput(to_comfy(result.image), result.mask[:, 0].cpu(), restored, result.faces)

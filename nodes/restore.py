@@ -1,0 +1,40 @@
+"""Restore Aligned Face: encode, look up and decode in one node."""
+
+import torch
+from comfy_api.latest import io
+
+from .bridge import over_faces, to_comfy, to_faces
+from .decode import adain_input, fidelity_input
+from .lookup import quality_input
+from .schema import CATEGORY, search_aliases
+from .sockets import RESTORER, LoadedRestorer
+
+
+class RestoreAlignedFace(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IQPBFR_RestoreAlignedFace",
+            display_name="Restore Aligned Face",
+            category=CATEGORY,
+            description="Restore aligned faces in one go: Encode Face, Look Up Codes and Decode Face together.",
+            **search_aliases("face restore", "codeformer", "gfpgan"),
+            inputs=[
+                RESTORER.Input("restorer", tooltip="From Load Face Restorer."),
+                io.Image.Input("image", tooltip="Aligned, square faces of any size."),
+                quality_input(),
+                fidelity_input(),
+                adain_input(),
+            ],
+            outputs=[
+                io.Image.Output("restored", display_name="image", tooltip="Restored faces at the model's resolution.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, restorer: LoadedRestorer, image, quality: float, fidelity: float, adain: bool) -> io.NodeOutput:
+        model, faces = restorer.restorer, to_faces(image, restorer.restorer.config.resolution)
+        parts = over_faces(
+            restorer, len(faces), lambda part: to_comfy(model.restore(faces[part], quality, fidelity, adain=adain))
+        )
+        return io.NodeOutput(torch.cat(parts))

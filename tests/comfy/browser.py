@@ -1,0 +1,150 @@
+"""The page of a ComfyUI server in headless Chromium: load, convert, queue and look at workflows."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import FloatRect, Page, sync_playwright
+from server import FOLDER, ComfyServer, Refused, Run
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# As for somebody who has been here before: no tutorial, and nothing over the canvas.
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
+PATIENCE = 120_000  # milliseconds: machines that run tests are busy
+
+IS_READY = """() => window.app?.vueAppReady && window.app.graph && !document.querySelector("#splash-loader")
+    && Object.keys(LiteGraph.registered_node_types).some(name => name.startsWith("IQPBFR_"))"""
+FIT = """() => {
+    const boxes = app.graph.nodes.map(node => [...node.getBounding()])
+    const margin = 24
+    const [left, top] = [0, 1].map(axis => Math.min(...boxes.map(box => box[axis])) - margin)
+    const [right, bottom] = [0, 1].map(axis => Math.max(...boxes.map(box => box[axis] + box[axis + 2])) + margin)
+    const {ds, canvas} = app.canvas
+    const area = canvas.getBoundingClientRect()
+    const [menuLeft, menuTop, menus] = [80, 110, 190]
+    ds.scale = Math.min(1, (area.width - menus) / (right - left), (area.height - menus) / (bottom - top))
+    ds.offset = [menuLeft / ds.scale - left, menuTop / ds.scale - top]
+    app.canvas.setDirty(true, true)
+    return {
+        x: area.x + menuLeft,
+        y: area.y + menuTop,
+        width: (right - left) * ds.scale,
+        height: (bottom - top) * ds.scale,
+    }
+}"""
+SHOWS_PICTURES = """ids => app.graph.nodes.filter(node => ids.includes(String(node.id)))
+    .every(node => node.imgs?.length && node.imgs.every(image => image.complete && image.naturalWidth))"""
+OVERLAPS = """() => {
+    const nodes = app.graph.nodes.map(node => ({title: node.title, box: [...node.getBounding()]}))
+    const meet = (a, b, axis) => a[axis] < b[axis] + b[axis + 2] && b[axis] < a[axis] + a[axis + 2]
+    return nodes.flatMap((one, index) => nodes.slice(index + 1)
+        .filter(other => meet(one.box, other.box, 0) && meet(one.box, other.box, 1))
+        .map(other => [one.title, other.title]))
+}"""
+
+
+def find_browser() -> str | None:
+    """Chromium or Chrome of this machine."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
+class ComfyPage:
+    """ComfyUI's page, ready for use; `errors` are the console's."""
+
+    def __init__(self, page: Page, server: ComfyServer) -> None:
+        self.page = page
+        self.server = server
+        self.errors: list[str] = []
+        page.set_default_timeout(PATIENCE)
+        page.on(
+            "console", lambda said: self.errors.append(f"{said.text} {said.location}") if said.type == "error" else None
+        )
+        page.on("pageerror", lambda error: self.errors.append(error.stack or error.message))
+        server.post("/settings", SETTINGS)
+        page.goto(server.url, wait_until="domcontentloaded")
+        page.wait_for_function(IS_READY)
+
+    @property
+    def version(self) -> str:
+        """Of the frontend."""
+        return self.page.evaluate("window.__COMFYUI_FRONTEND_VERSION__")
+
+    def load_prompt(self, prompt: dict[str, Any], name: str) -> None:
+        """Open a prompt in API format."""
+        self.page.evaluate("([prompt, name]) => app.loadApiJson(prompt, name)", [prompt, name])
+
+    def load_workflow(self, workflow: dict[str, Any]) -> None:
+        """Open a workflow in UI format."""
+        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+
+    def to_prompt(self) -> dict[str, Any]:
+        """What is open, in API format."""
+        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+
+    def to_workflow(self) -> dict[str, Any]:
+        """What is open, in UI format, as the page would save it."""
+        return self.page.evaluate("async () => JSON.parse(JSON.stringify((await app.graphToPrompt()).workflow))")
+
+    def run(self) -> Run:
+        """Queue what is open, wait until it has run and the page shows the pictures."""
+        with self.page.expect_response(
+            lambda answer: answer.url.endswith("/prompt") and answer.request.method == "POST"
+        ) as queued:
+            self.page.evaluate("() => { app.queuePrompt(0) }")
+        answer = queued.value.json()
+        if not queued.value.ok:
+            raise Refused(answer)
+        run = self.server.wait(answer["prompt_id"])
+        self.wait_for_pictures([node for node in run.history["outputs"] if run.pictures(node)])
+        return run
+
+    def wait_for_pictures(self, nodes: list[str]) -> None:
+        """Until these nodes show theirs."""
+        self.fit()  # what is off the screen is not loaded
+        self.page.wait_for_function(SHOWS_PICTURES, arg=nodes)
+
+    def fit(self) -> FloatRect:
+        """Show the whole graph clear of the menus; returns where it is in the page."""
+        place = self.page.evaluate(FIT)
+        self.page.wait_for_timeout(500)  # for the canvas and what floats over it to be drawn
+        return place
+
+    def templates(self) -> list[str]:
+        """Open the template browser at this extension's workflows; returns their names."""
+        self.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+        cards = self.page.locator("[data-testid^=template-workflow-]")
+        cards.first.wait_for()  # once it has loaded, the browser chooses its first category, whatever was clicked
+        self.page.get_by_role("dialog").get_by_text(FOLDER).click()
+        self.page.get_by_role("heading", name=FOLDER).wait_for()
+        cards.first.wait_for()
+        return cards.evaluate_all("cards => cards.map(card => card.dataset.testid.replace('template-workflow-', ''))")
+
+    def open_template(self, name: str) -> None:
+        """Open one of this extension's workflows as a user does."""
+        self.templates()
+        self.page.get_by_test_id(f"template-workflow-{name}").click()
+        self.page.wait_for_function("name => app.extensionManager.workflow.activeWorkflow?.filename === name", arg=name)
+
+    def overlaps(self) -> list[list[str]]:
+        """Titles of nodes that cover each other."""
+        return self.page.evaluate(OVERLAPS)
+
+
+@contextmanager
+def open_browser(server: ComfyServer, width: int = 1600, height: int = 1000) -> Iterator[ComfyPage]:
+    """The page of `server` in a browser of its own, with a fresh profile."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=ARGUMENTS)
+        try:
+            yield ComfyPage(browser.new_page(viewport={"width": width, "height": height}), server)
+        finally:
+            browser.close()

@@ -1,0 +1,35 @@
+"""Run under ComfyUI's Python: restore with all weights loaded, and with (almost) none, cast as they are used.
+
+Prints the largest difference. This is what --lowvram and --novram do on a GPU.
+"""
+
+import asyncio
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+comfyui, root = sys.argv[1:3]
+sys.argv = ["main.py", "--cpu"]
+sys.path.insert(0, comfyui)
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+
+import torch  # noqa: E402
+
+spec = importlib.util.spec_from_file_location("iqp", Path(root) / "__init__.py", submodule_search_locations=[root])
+extension = importlib.util.module_from_spec(spec)
+sys.modules["iqp"] = extension
+spec.loader.exec_module(extension)
+asyncio.run(asyncio.run(extension.comfy_entrypoint()).get_node_list())
+bridge = importlib.import_module("iqp.nodes.bridge")
+
+with torch.inference_mode():
+    model = bridge.load_restorer(bridge.BUILTIN, "fp32")
+    face = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    whole = model.restorer.restore(face)
+    model.patcher.load("cpu", lowvram_model_memory=1)
+    assert model.patcher.model.model_lowvram
+    sys.stdout.write(f"{(model.restorer.restore(face) - whole).abs().max().item()}\n")

@@ -1,0 +1,250 @@
+"""The extension in a real ComfyUI: loading, every node, every workflow, caching, interruption, errors."""
+
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from server import NEEDS_DOWNLOAD, ROOT, Refused, find_python
+
+PROMPTS = sorted(p.stem for p in (Path(__file__).parent / "prompts").glob("*.json"))
+NODE_IDS = set(re.findall(r'node_id="(IQPBFR_\w+)"', "".join(p.read_text() for p in (ROOT / "nodes").glob("*.py"))))
+
+
+def write_png(comfy, name, width, height, mode="RGB"):
+    Image.effect_mandelbrot((width, height), (-2, -1.5, 1, 1.5), 60).convert(mode).save(comfy.base / "input" / name)
+
+
+def test_loads_without_warnings(comfy):
+    lines = [line for line in comfy.start_log.splitlines() if "IQP" in line or "iqpbfr" in line.lower()]
+    assert lines, "the log does not mention the extension"
+    assert not [line for line in lines if re.search("fail|error|warn|cannot|skip", line, re.I)], lines
+    seconds = float(re.search(r"([\d.]+) seconds.*IQP", "\n".join(lines))[1])
+    assert seconds < 0.5, f"import adds {seconds} s"
+
+
+def test_every_node_is_registered_and_explained(comfy):
+    info = comfy.get("/object_info")
+    assert set(info) >= NODE_IDS
+    for name in NODE_IDS:
+        node = info[name]
+        assert node["description"]
+        assert all(node["output_tooltips"]), name
+        for kind in ("required", "optional"):
+            for key, (_, options) in node["input"].get(kind, {}).items():
+                assert options.get("tooltip"), f"{name}.{key} has no tooltip"
+
+
+def test_every_node_is_in_a_workflow_or_tested_here(prompt):
+    used = {node["class_type"] for name in PROMPTS for node in prompt(name).values()}
+    # These need a file that a run has saved, another download, another extension.
+    elsewhere = {"IQPBFR_LoadCodes", "IQPBFR_LoadParser", "IQPBFR_FacesToSegs", "IQPBFR_SegsToFaces"}
+    assert NODE_IDS - used <= elsewhere
+
+
+@pytest.mark.parametrize("name", [name for name in PROMPTS if name not in NEEDS_DOWNLOAD])
+def test_workflow_runs(comfy, prompt, name):
+    run = comfy.run(prompt(name))
+    assert run.is_success, run.error
+
+
+def test_four_blocks_restore_the_face(comfy, prompt):
+    run = comfy.run(prompt("four_blocks"))
+    restored = Image.open(comfy.path_of(run.files("8")[0]))
+    assert restored.size == (256, 256)
+    text = run.history["outputs"]["9"]["text"][0]
+    assert re.match(r"builtin: mean 0\.\d{4} of 1", text)
+
+
+def test_changing_quality_does_not_encode_again(comfy, prompt):
+    graph = prompt("four_blocks")
+    comfy.run(graph)
+    graph["4"]["inputs"]["quality"] = 0.25
+    run = comfy.run(graph)
+    assert run.is_success
+    assert {"1", "2", "3", "6"} <= run.cached
+    assert not {"4", "5", "7", "8"} & run.cached
+
+
+def test_half_precision_is_close(comfy, prompt):
+    """fp16 and bf16 differ from fp32 by at most 2/255 on average."""
+    pictures = {}
+    for precision in ("fp32", "fp16", "bf16"):
+        graph = {k: v for k, v in prompt("four_blocks").items() if k in "123458"}
+        graph["1"]["inputs"]["precision"] = precision
+        run = comfy.run(graph)
+        assert run.is_success, run.error
+        picture = Image.open(comfy.path_of(run.files("8")[0]))
+        pictures[precision] = torch.tensor(list(picture.tobytes()), dtype=torch.float32)
+    for precision in ("fp16", "bf16"):
+        difference = (pictures[precision] - pictures["fp32"]).abs().mean().item()
+        assert difference <= 2, f"{precision}: {difference:.2f}/255"
+
+
+def test_codes_survive_saving(comfy, prompt):
+    graph = prompt("blend_codes")
+    run = comfy.run(graph)
+    saved = run.files("10", "codes")[0] if run.files("10", "codes") else None
+    if saved is None:  # a cached run reports no new file
+        saved = {"filename": sorted((comfy.base / "output" / "codes").iterdir())[-1].name, "subfolder": "codes"}
+    graph["11"] = {
+        "class_type": "IQPBFR_LoadCodes",
+        "inputs": {"restorer": ["1", 0], "file": f"{saved['subfolder']}/{saved['filename']} [output]"},
+    }
+    graph["12"] = {"class_type": "IQPBFR_PreviewCodes", "inputs": {"codes": ["11", 0], "compare_with": ["6", 0]}}
+    graph["13"] = {"class_type": "PreviewAny", "inputs": {"source": ["12", 1]}}
+    run = comfy.run(graph)
+    assert run.is_success, run.error
+    assert run.history["outputs"]["13"]["text"][0] == "0.0"
+
+
+def test_interrupt_stops_soon(comfy, prompt):
+    graph = prompt("quality_sweep")
+    graph["5"]["inputs"] |= {"steps": 20, "last_quality": 0.987}
+    graph["20"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["2", 0], "amount": 16}}
+    graph["3"]["inputs"]["image"] = ["20", 0]
+    prompt_id = comfy.submit(graph)
+    time.sleep(3)
+    comfy.post("/interrupt", {})
+    start = time.monotonic()
+    run = comfy.wait(prompt_id)
+    assert run.was_interrupted
+    assert time.monotonic() - start < 10  # one forward pass of sixteen faces on a busy CPU
+    assert comfy.run(prompt("four_blocks")).is_success
+
+
+BAD_INPUT = {
+    "not square": (("wide.png", 64, 48, "RGB"), "this image is 64x48"),
+    "too small": (("tiny.png", 8, 8, "RGB"), "at least 16"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_image_is_an_error_in_our_words(comfy, prompt, case):
+    picture, words = BAD_INPUT[case]
+    write_png(comfy, *picture)
+    graph = prompt("four_blocks")
+    graph["2"]["inputs"]["image"] = picture[0]
+    run = comfy.run(graph)
+    assert not run.is_success
+    assert run.error["node_type"] == "IQPBFR_EncodeFace"
+    assert words in run.error["exception_message"]
+
+
+def test_alpha_channel_is_dropped(comfy, prompt):
+    write_png(comfy, "alpha.png", 64, 64, "RGBA")
+    graph = prompt("restore_then_upscale")
+    graph["2"]["inputs"]["image"] = "alpha.png"
+    assert comfy.run(graph).is_success
+
+
+def test_missing_metric_names_file_and_folder(comfy, prompt):
+    graph = prompt("four_blocks")
+    graph["6"]["inputs"]["metric_name"] = "musiq"
+    run = comfy.run(graph)
+    message = run.error["exception_message"]
+    assert "musiq_koniq_ckpt-e95806b9.pth" in message
+    assert str(comfy.base / "models" / "iqa") in message
+    assert "allow_download" in message
+
+
+def test_foreign_restorer_file_is_refused(comfy, prompt):
+    folder = comfy.base / "models" / "facerestore_models"
+    folder.mkdir(exist_ok=True)
+    save_file({"some.weight": torch.zeros(3)}, folder / "foreign.safetensors")
+    graph = prompt("four_blocks")
+    graph["1"]["inputs"]["model_name"] = "foreign.safetensors"
+    run = comfy.run(graph)
+    assert "no supported family has these keys" in run.error["exception_message"]
+
+
+def test_missing_restorer_and_unknown_choices_are_refused_early(comfy, prompt):
+    graph = prompt("four_blocks")
+    graph["1"]["inputs"]["model_name"] = "gone.pth"
+    with pytest.raises(Refused, match=r"gone\.pth"):
+        comfy.submit(graph)
+
+
+def test_codes_of_another_model_are_refused(comfy, prompt):
+    from networks import make_network
+
+    from iqpbfr_core.checkpoint import save_network
+
+    folder = comfy.base / "models" / "iqpbfr"
+    folder.mkdir(exist_ok=True)
+    save_network(make_network(), folder / "other.safetensors")
+    graph = prompt("four_blocks")
+    graph["21"] = {
+        "class_type": "IQPBFR_LoadRestorer",
+        "inputs": {"model_name": "other.safetensors", "precision": "fp32"},
+    }
+    graph["22"] = {"class_type": "IQPBFR_EncodeFace", "inputs": {"restorer": ["21", 0], "image": ["2", 0]}}
+    graph["4"]["inputs"]["features"] = ["22", 0]
+    run = comfy.run(graph)
+    assert "codebook" in run.error["exception_message"]
+    assert run.error["node_type"] == "IQPBFR_DecodeFace"
+
+
+def test_mask_of_another_size_fits(comfy, prompt):
+    graph = prompt("blend_codes")
+    graph["30"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 37, "height": 91}}
+    graph["6"]["inputs"]["mask"] = ["30", 0]
+    assert comfy.run(graph).is_success
+
+
+def test_optimising_raises_the_score_and_interrupting_keeps_the_best(comfy, prompt):
+    graph = prompt("optimize_codes")
+    graph["6"]["inputs"]["steps"] = 5
+    graph["12"] = {"class_type": "PreviewAny", "inputs": {"source": ["6", 4]}}
+    run = comfy.run(graph)
+    assert run.is_success, run.error
+    text = run.history["outputs"]["12"]["text"][0]
+    start, end = map(float, re.search(r"0: ([\d.]+) -> ([\d.]+) \(ended by steps\)", text).groups())
+    assert end > start
+
+    graph["6"]["inputs"] |= {"steps": 1000, "noise": 0.5}
+    prompt_id = comfy.submit(graph)
+    time.sleep(8)
+    comfy.post("/interrupt", {})
+    run = comfy.wait(prompt_id)
+    assert run.is_success, run.error
+    assert "ended by interrupted" in run.history["outputs"]["12"]["text"][0]
+
+
+def test_optimised_codes_decode_to_the_image_shown(comfy, prompt):
+    graph = prompt("optimize_codes")
+    graph["6"]["inputs"]["steps"] = 2
+    graph["14"] = {
+        "class_type": "IQPBFR_DecodeFace",
+        "inputs": {"codes": ["6", 0], "features": ["3", 0], "fidelity": 0.0, "adain": True},
+    }
+    graph["15"] = {"class_type": "PreviewImage", "inputs": {"images": ["14", 0]}}
+    run = comfy.run(graph)
+    assert run.is_success, run.error
+    shown, decoded = (Image.open(comfy.path_of(run.files(node)[0])).tobytes() for node in ("9", "15"))
+    assert shown == decoded
+
+
+@pytest.mark.slow
+def test_diffusion_then_restore_runs(comfyui, comfy, prompt):
+    """With a checkpoint of zeros, small pictures and one step: it paints grey, and everything is wired."""
+    folder = comfy.base / "models" / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    target = folder / "v1-5-pruned-emaonly-fp16.safetensors"
+    script = Path(__file__).parent / "empty_checkpoint.py"
+    subprocess.run([find_python(comfyui), str(script), str(comfyui), str(target)], check=True, timeout=120)
+    graph = prompt("diffusion_then_restore")
+    for node in graph.values():
+        inputs = node["inputs"]
+        for name in {"width", "height", "x", "y", "left", "top", "right", "bottom"} & set(inputs):
+            inputs[name] //= 4
+        if node["class_type"] == "KSampler":
+            inputs["steps"] = 1
+    run = comfy.run(graph, 300)
+    target.unlink()
+    assert run.is_success, run.error
+    assert Image.open(comfy.path_of(run.files("16")[0])).size == (128, 128)
