@@ -50,9 +50,9 @@ def restore(
     else:
         pairs = collect_photos(images, out, f".{image_format.lower().lstrip('.')}" if image_format else None)
     if resume:
-        finished = [pair for pair in pairs if pair[1].exists()]
-        pairs = [pair for pair in pairs if pair not in finished]
-        errors.print(f"{len(finished)} finished already.", highlight=False)
+        left = [pair for pair in pairs if not pair[1].exists()]
+        errors.print(f"{len(pairs) - len(left)} finished already.", highlight=False)
+        pairs = left
     restorer = load_restorer(model, choose_device(device))
     if not restorer.has_quality and quality != 1:
         errors.print(f"Note: {restorer.config.family} takes no quality score; --quality has no effect.")
