@@ -1,9 +1,12 @@
 """Load Face Restorer, Load IQA Metric."""
 
+import contextlib
+
 import folder_paths
 from comfy_api.latest import io
 
-from ..iqpbfr_core.quality import METRICS, load_metric
+from ..iqpbfr_core.errors import WeightsNotFoundError
+from ..iqpbfr_core.quality import METRICS, Metric, load_metric
 from .bridge import BUILTIN, METRIC_FOLDER, PRECISIONS, load_restorer, naming_the_switch, restorer_files
 from .schema import CATEGORY, check_choice, search_aliases
 from .sockets import METRIC, RESTORER, LoadedNetwork
@@ -88,7 +91,14 @@ class LoadMetric(io.ComfyNode):
 
     @classmethod
     def execute(cls, metric_name: str, allow_download: bool) -> io.NodeOutput:
-        folder = folder_paths.get_folder_paths(METRIC_FOLDER)[0]
+        return io.NodeOutput(LoadedNetwork(metric_name, cls._load(metric_name, allow_download)))
+
+    @staticmethod
+    def _load(name: str, allow_download: bool) -> Metric:
+        """From the folder that has the weights; what is missing in all of them is fetched into the first."""
+        folders = folder_paths.get_folder_paths(METRIC_FOLDER)
+        for folder in folders:
+            with contextlib.suppress(WeightsNotFoundError):
+                return load_metric(name, folder=folder)
         with naming_the_switch():
-            metric = load_metric(metric_name, folder=folder, download=allow_download)
-        return io.NodeOutput(LoadedNetwork(metric_name, metric))
+            return load_metric(name, folder=folders[0], download=allow_download)
