@@ -3,8 +3,11 @@
 Encoder, codebooks and lookup are frozen, so the codes are those of stage 2. Half of the samples is decoded at w = 0 and
 teaches the generator: the face should be of the score that was asked for, and, if that is a high one, look real to a
 discriminator. The generator of stage 1 knew the codes of photographs only; a lookup's are never quite consistent
-(CodeFormer leaves it as it is). The other half is decoded at w = 1 and teaches the fusion modules to be as close as
-they can (PSNR). Neither half touches what the other one teaches. The fusion modules can also be trained alone.
+(CodeFormer leaves it as it is). Some of the codes are drawn from the lookup's distribution instead of being its first
+choice, up to as many as a search over codes may change: it should find faces the generator knows.
+
+The other half is decoded at w = 1 and teaches the fusion modules to be as close as they can (PSNR). Neither half
+touches what the other one teaches. The fusion modules can also be trained alone.
 """
 
 import contextlib
@@ -23,7 +26,7 @@ from ..errors import TrainingError
 from ..image import tile, to_network
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
-from ..restorer import Restorer
+from ..restorer import Restorer, choose_codes
 from .adversary import Adversary
 from .autoencoder import Averaged, hq_threshold
 from .imperfection import imperfect
@@ -32,6 +35,7 @@ from .loop import update
 from .losses import psnr, psnr_loss, reconstruction_loss
 
 GAN_RAMP = 50  # steps
+MAX_VARIED = 0.5  # share of a face's tokens; the trust region of `optimize_codes`
 
 
 class FusionStage:
@@ -78,7 +82,8 @@ class FusionStage:
             lq, target = to_network(degrade_for_training(faces, seeds)), to_network(wanted)
             z, skips = self.network.encode(lq)
             z = self.network.condition(z, score)
-            indices = self.network.logits(z, score).argmax(2)
+            logits = self.network.logits(z, score)
+            indices = torch.cat([_vary(logits[free].float(), int(seeds[0])), logits[close].argmax(2)])
             z_q = self.network.quantise(indices, self.network.config.alpha, like=z)
             skips = {side: skip[close] for side, skip in skips.items()}
         with accelerator.autocast(), _frozen(self.network.generator):
@@ -120,6 +125,13 @@ class FusionStage:
 
     def export(self, path: Path) -> None:
         save_network(self.average.module, path)
+
+
+def _vary(logits: Tensor, seed: int) -> Tensor:
+    """(B, N, K, books) -> codes (B, N, books): the likeliest, but on a random share of each face's tokens drawn ones."""
+    share = MAX_VARIED * torch.rand(len(logits), 1, 1, device=logits.device)
+    varies = torch.rand(logits.shape[:2], device=logits.device)[..., None] < share
+    return torch.where(varies, choose_codes(logits, 1.0, seed), choose_codes(logits, 0.0, seed))
 
 
 @contextlib.contextmanager
