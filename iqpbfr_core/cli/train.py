@@ -78,6 +78,11 @@ def autoencoder(
     out: Path = OUT,
     preset: str = typer.Option("small", help=f"One of {', '.join(PRESETS)}; not used with --init."),
     init: Path | None = typer.Option(None, help="Train this model on, instead of a new one."),
+    encoder_only: bool = typer.Option(
+        False,
+        "--encoder-only",
+        help="With --init: find the encoder of stage 1 again for a model of a later stage; the rest stays.",
+    ),
     metric: str = METRIC,
     steps: int = STEPS,
     batch_size: int = BATCH,
@@ -92,7 +97,7 @@ def autoencoder(
     config = _config(preset)
     torch.manual_seed(seed)
     network = CodeRestorer(config) if init is None else _network(init)
-    stage = AutoencoderStage(network, _metric(metric), steps, seed, is_trained=init is not None)
+    stage = AutoencoderStage(network, _metric(metric), steps, seed, init is not None, encoder_only)
     _run(
         stage, RunConfig(data, out, steps, batch_size, network.config.resolution, seed, save_every, workers, precision)
     )
@@ -103,9 +108,10 @@ def lookup(
     data: Path = DATA,
     out: Path = OUT,
     init: Path = typer.Option(..., help="Result of `train autoencoder`."),
+    start_from: Path | None = typer.Option(None, help="An earlier result of `train lookup`, to be trained on."),
     metric: str = METRIC,
     quality_weight: float = typer.Option(
-        0.0, min=0, help="Also score decoded faces with --metric, and weight their shortfall so much in the loss."
+        0.0, min=0, help="Also score decoded faces with --metric: weight of their distance from the asked score."
     ),
     steps: int = STEPS,
     batch_size: int = BATCH,
@@ -118,7 +124,8 @@ def lookup(
     from ..training.lookup import LookupStage
 
     network = _network(init)
-    stage = LookupStage(network, _metric(metric), seed, quality_weight)
+    earlier = None if start_from is None else _network(start_from)
+    stage = LookupStage(network, _metric(metric), seed, quality_weight, earlier)
     _run(
         stage, RunConfig(data, out, steps, batch_size, network.config.resolution, seed, save_every, workers, precision)
     )

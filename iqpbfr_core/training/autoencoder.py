@@ -4,8 +4,11 @@
 
 Losses: L1 and gradients, commitment, and from `GAN_FROM` on a hinge GAN with VQGAN's adaptive weight and feature
 matching. The discriminator sees high-quality faces alone, so that the HQ+ part learns what sharp looks like and the
-common part stays what it is: the average. HQ dropout: on a share of the HQ images the HQ+ part is left out, so the common codes alone always make a
-whole face.
+common part stays what it is: the average. HQ dropout: on a share of the HQ images the HQ+ part is left out, so the
+common codes alone always make a whole face.
+
+The file of a later stage has lost this stage's encoder: its own is made for degraded faces. `encoder_only` finds one
+again, by reconstruction and commitment, for codebooks and a generator that stay as they are.
 """
 
 import copy
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from ..checkpoint import save_network
+from ..errors import TrainingError
 from ..image import from_network, tile, to_network
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
@@ -57,14 +61,28 @@ def hq_threshold(metric: SeverityNet, faces: Tensor) -> float:
 
 
 class AutoencoderStage:
-    """See the module's docstring. `is_trained`: the network comes from an earlier run of this stage and is trained on."""
+    """See the module's docstring.
+
+    Args:
+        is_trained: the network comes from an earlier run and is trained on.
+        encoder_only: train nothing but the encoder of such a network.
+    """
 
     def __init__(
-        self, network: CodeRestorer, metric: SeverityNet, steps: int, seed: int = 0, is_trained: bool = False
+        self,
+        network: CodeRestorer,
+        metric: SeverityNet,
+        steps: int,
+        seed: int = 0,
+        is_trained: bool = False,
+        encoder_only: bool = False,
     ) -> None:
+        if encoder_only and not is_trained:
+            raise TrainingError("an encoder alone can only be trained for a network that is trained already.")
         torch.manual_seed(seed)
         self.steps = steps
         self.network = network
+        self.encoder_only = encoder_only
         self.quantiser = DualQuantiser(network)
         if is_trained:
             self.quantiser.adopt()
@@ -74,7 +92,11 @@ class AutoencoderStage:
         self.adversary = Adversary()
         self.average = Averaged(self.network)
         self.metric = metric.eval().requires_grad_(False)
-        learnt = [*self.network.encoder.parameters(), *self.network.generator.parameters()]
+        learnt = list(self.network.encoder.parameters())
+        if encoder_only:
+            network.generator.requires_grad_(False)
+        else:
+            learnt += self.network.generator.parameters()
         self.modules: dict[str, nn.Module] = {
             "network": self.network,
             "quantiser": self.quantiser,
@@ -110,7 +132,8 @@ class AutoencoderStage:
             z_q = self.network.quantise(indices, self.network.config.alpha, like=z)
             commitment = F.mse_loss(z, z_q) / z.detach().var()
             z_used = z + (z_q - z).detach()
-            self.quantiser.update(z.detach(), indices)
+            if not self.encoder_only:
+                self.quantiser.update(z.detach(), indices)
             values["perplexity_common"] = perplexity(indices[..., -1], self.network.config.num_codes)
             values["perplexity_hq"] = perplexity(indices[is_hq & ~dropped][..., 0], self.network.config.num_codes)
         with accelerator.autocast():
@@ -118,7 +141,7 @@ class AutoencoderStage:
         reconstruction = reconstruction_loss(output, target)
         loss = reconstruction + COMMITMENT * commitment
         shown = is_hq & ~dropped
-        if progress >= self.gan_from and shown.any():
+        if progress >= self.gan_from and shown.any() and not self.encoder_only:
             adversarial, logged = self.adversary.loss(
                 accelerator, output[shown], target[shown], reconstruction, self.network.generator.last_layer
             )

@@ -6,8 +6,8 @@ on both heads (0.5) and L2 between the input's features and the clean face's qua
 scores is dropped, which trains the null condition.
 
 With a quality weight, an image decoded from the chosen codes must score what was asked for (METHOD stage 3, "in
-training"): relu(asked - measured), straight through the choice to the lookup. At a score of 1 that is the IQA loss of
-IQPIR (Xiao et al. 2026); below it, a face is not rewarded for being better than it was told to be.
+training"): |asked - measured|, straight through the choice to the lookup. At a score of 1 that is the IQA loss of
+IQPIR (Xiao et al. 2026); below it, a face may not be better than it was told to be, either.
 """
 
 import copy
@@ -21,6 +21,7 @@ from torch.optim import AdamW, Optimizer
 
 from ..checkpoint import save_network
 from ..degradation import apply, draw
+from ..errors import TrainingError
 from ..image import from_network, tile, to_network
 from ..layers.straight_through import straight_through
 from ..models.code_restorer import CodeRestorer
@@ -33,6 +34,7 @@ from .quantiser import DualQuantiser
 
 SCORE_DROPOUT = 0.1
 INDEX_WEIGHT = 0.5
+LEARNT = ("encoder", "feat_emb", "position_emb", "ft_layers", "idx_pred_layer", "score_embed")
 SPREAD_WEIGHT = 0.5  # AdaIN takes the spread of these features, and the L2 alone shrinks it: contrast would fade
 
 
@@ -43,9 +45,22 @@ def degrade_for_training(faces: Tensor, seeds: Tensor) -> Tensor:
 
 
 class LookupStage:
-    """See the module's docstring. `network` comes from stage 1 and is changed; `quality_weight` 0 = no such loss."""
+    """See the module's docstring.
 
-    def __init__(self, network: CodeRestorer, metric: SeverityNet, seed: int = 0, quality_weight: float = 0.0) -> None:
+    Args:
+        network: from stage 1; it is changed, and its encoder finds the codes to learn.
+        quality_weight: 0 = no such loss.
+        start_from: an earlier result of this stage, whose encoder and lookup are trained on.
+    """
+
+    def __init__(
+        self,
+        network: CodeRestorer,
+        metric: SeverityNet,
+        seed: int = 0,
+        quality_weight: float = 0.0,
+        start_from: CodeRestorer | None = None,
+    ) -> None:
         torch.manual_seed(seed)
         check_range("quality_weight", quality_weight, 0)
         self.network = network.requires_grad_(False)
@@ -53,11 +68,11 @@ class LookupStage:
         self.target_encoder = copy.deepcopy(network.encoder).eval()
         self.quantiser = DualQuantiser(network)
         self.metric = metric.eval().requires_grad_(False)
-        parts = (network.feat_emb, network.ft_layers, network.idx_pred_layer)
-        transformer = [p for part in parts for p in part.parameters()] + [network.position_emb]
-        if network.config.conditioning == "adaln":
-            transformer += list(network.score_embed.parameters())
-        encoder = list(network.encoder.parameters())
+        if start_from is not None:
+            _adopt(network, start_from)
+        learnt = {name: p for name, p in network.named_parameters() if name.split(".")[0] in LEARNT}
+        encoder = [p for name, p in learnt.items() if name.startswith("encoder.")]
+        transformer = [p for name, p in learnt.items() if not name.startswith("encoder.")]
         for parameter in transformer + encoder:
             parameter.requires_grad_(True)
         self.average = Averaged(network)
@@ -92,7 +107,7 @@ class LookupStage:
         values: dict[str, float] = {}
         if self.quality_weight > 0:
             with accelerator.autocast():
-                quality = self._shortfall(logits, z_lq, score, keep)
+                quality = self._quality_error(logits, z_lq, score, keep)
             loss = loss + self.quality_weight * quality
             values["quality"] = quality.item()
         update(accelerator, self.optimizers["lookup"], loss)
@@ -108,8 +123,8 @@ class LookupStage:
             **values,
         }
 
-    def _shortfall(self, logits: Tensor, z_lq: Tensor, score: Tensor, keep: Tensor) -> Tensor:
-        """How far decoded faces fall short of the score that was asked for, on average; no dropped score asks.
+    def _quality_error(self, logits: Tensor, z_lq: Tensor, score: Tensor, keep: Tensor) -> Tensor:
+        """How far decoded faces are from the score that was asked for, on average; a dropped score asks for nothing.
 
         The encoder is left to the other losses: only the lookup answers for its choice.
         """
@@ -117,7 +132,7 @@ class LookupStage:
         chosen = self.network.quantise(logits.argmax(2), alpha, like=logits)
         z_q = straight_through(chosen, self.network.mix(logits.softmax(2), alpha))
         image = self.network.generate(z_q, z_lq.detach(), {}, 0.0)
-        return (keep * F.relu(score - self.metric(from_network(image)))).mean()
+        return (keep * (score - self.metric(from_network(image))).abs()).mean()
 
     @torch.no_grad()
     def samples(self, faces: Tensor) -> Tensor:
@@ -133,3 +148,13 @@ class LookupStage:
 
     def export(self, path: Path) -> None:
         save_network(self.average.module, path)
+
+
+def _adopt(network: CodeRestorer, earlier: CodeRestorer) -> None:
+    """Give `network` what this stage taught an earlier one."""
+    if earlier.config != network.config:
+        raise TrainingError(
+            f"start_from is another architecture ({earlier.config}) than the network ({network.config})."
+        )
+    learnt = {name: value for name, value in earlier.state_dict().items() if name.split(".")[0] in LEARNT}
+    network.load_state_dict(learnt, strict=False)

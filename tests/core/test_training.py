@@ -16,7 +16,7 @@ from iqpbfr_core.training import fusion
 from iqpbfr_core.training.autoencoder import AutoencoderStage
 from iqpbfr_core.training.data import FaceSamples
 from iqpbfr_core.training.fusion import FusionStage
-from iqpbfr_core.training.lookup import LookupStage
+from iqpbfr_core.training.lookup import LEARNT, LookupStage
 from iqpbfr_core.training.loop import RunConfig, run
 from iqpbfr_core.training.presets import TINY
 from iqpbfr_core.training.quantiser import DualQuantiser
@@ -84,6 +84,16 @@ def test_fusion_leaves_the_codes_alone(data, tmp_path):
     assert changed == {"fuse_convs_dict", "generator"}
 
 
+def test_a_share_of_the_codes_is_varied_and_no_more():
+    torch.manual_seed(0)
+    logits = torch.randn(4, 256, 32, 2)
+    first = logits.argmax(2)
+    varied = (fusion._vary(logits, seed=0) != first).any(-1).float().mean(1)
+    assert (varied <= fusion.MAX_VARIED + 0.1).all()
+    assert varied.max() > 0.1
+    assert torch.equal(fusion._vary(1e4 * logits, seed=0), first)
+
+
 def test_fusion_refuses_a_batch_it_cannot_halve(data, tmp_path):
     with pytest.raises(TrainingError, match="at least 2"):
         run(_stage("fusion"), dataclasses.replace(_config(data, tmp_path / "f", 1), batch_size=1))
@@ -110,6 +120,16 @@ def test_fusion_modules_can_be_trained_alone(data, tmp_path):
     assert {key.split(".")[0] for key, v in after.items() if not torch.equal(v, before[key])} == {"fuse_convs_dict"}
 
 
+def test_the_encoder_of_stage_one_can_be_found_again_alone(data, tmp_path):
+    before = make_network().state_dict()
+    before["quantize_aesthetic.embedding.weight"][0] = 0
+    stage = AutoencoderStage(make_network(), SeverityNet(), 2, is_trained=True, encoder_only=True)
+    after = load_network(run(stage, _config(data, tmp_path / "e", 2))).state_dict()
+    assert {key.split(".")[0] for key, v in after.items() if not torch.equal(v, before[key])} == {"encoder"}
+    with pytest.raises(TrainingError, match="trained already"):
+        AutoencoderStage(CodeRestorer(TINY), SeverityNet(), 2, encoder_only=True)
+
+
 def test_lookup_leaves_codebooks_and_generator_alone(data, tmp_path):
     before = make_network().state_dict()
     before["quantize_aesthetic.embedding.weight"][0] = 0
@@ -117,6 +137,20 @@ def test_lookup_leaves_codebooks_and_generator_alone(data, tmp_path):
     changed = {key.split(".")[0] for key, value in after.items() if not torch.equal(value, before[key])}
     assert changed <= {"encoder", "feat_emb", "ft_layers", "idx_pred_layer", "position_emb", "score_embed"}
     assert "encoder" in changed
+
+
+def test_a_lookup_can_be_trained_on(data, tmp_path):
+    earlier = make_network()
+    for parameter in earlier.parameters():
+        parameter.data.add_(0.01)
+    stage = LookupStage(make_network(), SeverityNet(), start_from=earlier)
+    now, before = stage.network.state_dict(), earlier.state_dict()
+    assert {key.split(".")[0] for key in now if torch.equal(now[key], before[key])} >= set(LEARNT)
+    assert not torch.equal(now["quantize.embedding.weight"], before["quantize.embedding.weight"])
+    fresh = LookupStage(make_network(), SeverityNet()).target_encoder.state_dict()
+    assert all(torch.equal(value, fresh[key]) for key, value in stage.target_encoder.state_dict().items())
+    with pytest.raises(TrainingError, match="architecture"):
+        LookupStage(make_network(), SeverityNet(), start_from=make_network(dataclasses.replace(TINY, lookup_layers=1)))
 
 
 class Smoothness(torch.nn.Module):
