@@ -33,6 +33,6 @@ def beyond_ground_truth(scene: Scene) -> Finding:
         table=table,
         values={f"{name}: {kind}": values for name, by in scores.items() for kind, values in by.items()},
         pictures={"r2_faces.jpg": labelled_grid([images[shown] for images in kinds.values()], list(kinds))},
-        notes=f"Imperfect: {SHARE:.0%} of the faces drawn for flaws (blur, downsampling, noise, JPEG), as in training."
+        notes=f"Imperfect: {SHARE:.0%} of the faces drawn for flaws (blur, downsampling, noise, JPEG), as `iqpbfr train` does it."
         + ("" if has_null else " This model has no null condition, so half of the claim cannot be tested."),
     )
