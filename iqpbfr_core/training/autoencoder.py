@@ -86,7 +86,7 @@ class AutoencoderStage:
         self.quantiser = DualQuantiser(network)
         if is_trained:
             self.quantiser.adopt()
-        self.gan_from = GAN_FROM_TRAINED if is_trained else GAN_FROM
+        self.gan_from = 1.0 if encoder_only else GAN_FROM_TRAINED if is_trained else GAN_FROM  # 1 = never
         for book in network.codebooks:
             book.requires_grad_(False)
         self.adversary = Adversary()
@@ -141,7 +141,7 @@ class AutoencoderStage:
         reconstruction = reconstruction_loss(output, target)
         loss = reconstruction + COMMITMENT * commitment
         shown = is_hq & ~dropped
-        if progress >= self.gan_from and shown.any() and not self.encoder_only:
+        if progress >= self.gan_from and shown.any():
             adversarial, logged = self.adversary.loss(
                 accelerator, output[shown], target[shown], reconstruction, self.network.generator.last_layer
             )
