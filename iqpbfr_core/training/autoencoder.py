@@ -23,6 +23,7 @@ from torch.optim import AdamW, Optimizer
 from ..checkpoint import save_network
 from ..errors import TrainingError
 from ..image import from_network, tile, to_network
+from ..layers.straight_through import straight_through
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
 from .adversary import Adversary
@@ -131,7 +132,7 @@ class AutoencoderStage:
             indices = self.quantiser.indices(z, is_hq & ~dropped)
             z_q = self.network.quantise(indices, self.network.config.alpha, like=z)
             commitment = F.mse_loss(z, z_q) / z.detach().var()
-            z_used = z + (z_q - z).detach()
+            z_used = straight_through(z_q, z)
             if not self.encoder_only:
                 self.quantiser.update(z.detach(), indices)
             values["perplexity_common"] = perplexity(indices[..., -1], self.network.config.num_codes)
