@@ -13,14 +13,16 @@ from .scene import Finding, Scene
 
 STEPS = 30
 LATENT_STEPS = 120  # at most: it stops where the discrete result's score is reached
-LATENT_RATE = 0.01  # small, so that it hardly overshoots
+# Name -> step size of the baseline. The claim is judged against the first, which is about as slow as the search over
+# codes and the hardest to beat; the second is `ascend_latent`'s own.
+LATENT_RATES = {"continuous": 0.01, "continuous, larger steps": 0.05}
 WANTED = 0.8
 
 
 def discrete_beats_continuous(scene: Scene) -> Finding:
-    """Optimise codes; climb the latent to the same score; compare what the objective does not see."""
+    """Optimise codes; climb the latent to the same score, in steps of either size; compare what the objective does not see."""
     restorer, metric = scene.restorer, scene.metrics[scene.objective]
-    images: dict[str, list[Tensor]] = {"start": [], "discrete": [], "continuous": []}
+    images: dict[str, list[Tensor]] = {kind: [] for kind in ("start", "discrete", *LATENT_RATES)}
     traces: list[Trace] = []
     for faces in scene.chunks():
         with torch.no_grad():
@@ -28,17 +30,11 @@ def discrete_beats_continuous(scene: Scene) -> Finding:
             codes = restorer.lookup(features, 1.0)
             images["start"].append(restorer.decode(codes, features).cpu())
         discrete = optimize_codes(restorer, codes, features, metric, STEPS, seed=scene.seed)
-        continuous = ascend_latent(
-            restorer,
-            codes,
-            features,
-            metric,
-            LATENT_STEPS,
-            learning_rate=LATENT_RATE,
-            target=discrete.scores.clamp(0, 1),
-        )
         images["discrete"].append(discrete.images.cpu())
-        images["continuous"].append(continuous.images.cpu())
+        goal = discrete.scores.clamp(0, 1)
+        for kind, rate in LATENT_RATES.items():
+            continuous = ascend_latent(restorer, codes, features, metric, LATENT_STEPS, learning_rate=rate, target=goal)
+            images[kind].append(continuous.images.cpu())
         traces.append(discrete.trace)
     results = {kind: torch.cat(parts) for kind, parts in images.items()}
     measured = {kind: _measure(scene, result) for kind, result in results.items()}
@@ -46,9 +42,11 @@ def discrete_beats_continuous(scene: Scene) -> Finding:
     table = [["", *measures]]
     for kind, values in measured.items():
         table.append([kind, *(mean_interval(values[name], scene.seed) for name in measures)])
-    better = _share_better(measured, measures)
-    table.append(["discrete is better on", *(f"{better[name]:.0%} of faces" for name in measures)])
-    held_out = [name for name in scene.judges if better[name] >= WANTED]
+    better = {kind: _share_better(measured["discrete"], measured[kind]) for kind in LATENT_RATES}
+    for kind, shares in better.items():
+        table.append([f"discrete is better than {kind} on", *(f"{shares[name]:.0%} of faces" for name in measures)])
+    judged = better[next(iter(LATENT_RATES))]
+    held_out = [name for name in scene.judges if judged[name] >= WANTED]
     mean_score = np.nanmean(np.concatenate([trace.scores.numpy() for trace in traces], 1), 1)
     shown = slice(0, 5)
     captions = [[""] * 5] + [[f"{s:.3f}" for s in measured[k][scene.objective][shown]] for k in results] + [[""] * 5]
@@ -56,7 +54,7 @@ def discrete_beats_continuous(scene: Scene) -> Finding:
         claim="R4",
         statement=f"At equal gain of {scene.objective}, discrete optimisation has a better held-out score and less "
         f"out-of-band energy than continuous ascent on at least {WANTED:.0%} of the faces.",
-        holds=bool(held_out) and better["out-of-band energy"] >= WANTED,
+        holds=bool(held_out) and judged["out-of-band energy"] >= WANTED,
         table=table,
         values={f"{kind}: {name}": values for kind, by in measured.items() for name, values in by.items()},
         pictures={
@@ -70,7 +68,8 @@ def discrete_beats_continuous(scene: Scene) -> Finding:
             ),
         },
         notes="Out-of-band energy is a multiple of the original's own (1 = the same); less is better here. "
-        "Continuous ascent stops at the score of the discrete result.",
+        "Continuous ascent stops at the score of the discrete result; its steps are "
+        f"{' and '.join(map(str, LATENT_RATES.values()))} standard deviations of the latent, and the first decides.",
     )
 
 
@@ -87,11 +86,11 @@ def _measure(scene: Scene, images: Tensor) -> dict[str, np.ndarray]:
 _LOWER_BETTER = ("out-of-band energy", "landmark error px")
 
 
-def _share_better(measured: dict[str, dict[str, np.ndarray]], measures: list[str]) -> dict[str, float]:
-    """Share of faces on which discrete beats continuous."""
+def _share_better(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, float]:
+    """Measure -> share of faces on which the first is better."""
     shares = {}
-    for name in measures:
-        gain = measured["discrete"][name] - measured["continuous"][name]
+    for name in ours:
+        gain = ours[name] - theirs[name]
         gain = -gain if name in _LOWER_BETTER else gain
         shares[name] = float((gain[np.isfinite(gain)] > 0).mean()) if np.isfinite(gain).any() else 0.0
     return shares
