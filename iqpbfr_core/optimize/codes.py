@@ -1,9 +1,9 @@
-"""Quality optimisation in the space of codes, at inference and without training: METHOD stage 3.
+"""Quality optimisation in the space of codes, at inference and without training.
 
     maximise  IQA(G(z_q)) - lambda_p KL(softmax theta || p0) - lambda_f |degrade(G(z_q)) - lq|_1
 
-Climbing a quality score in a continuous latent finds noise that the metric likes and people do not. Here every
-iterate is decoded from codebook entries, so it stays a face the generator knows. It needs nothing but logits over
+Climbing a quality score in a continuous latent may find noise that the metric likes and people do not. Here every
+iterate is decoded from codebook entries, and so made of parts the generator knows. It needs nothing but logits over
 codes, and so works on any restorer with a codebook, a stock CodeFormer included.
 """
 

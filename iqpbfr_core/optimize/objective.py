@@ -104,7 +104,7 @@ class Consistency:
 
     Attributes:
         lq: the degraded faces (B, 3, R, R) in [0, 1].
-        weight: lambda_f of METHOD stage 3, at least 0.
+        weight: the lambda_f of `codes.py`, at least 0.
         degrade: images to degraded images of the same shape, differentiable.
     """
 

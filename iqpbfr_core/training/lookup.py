@@ -5,9 +5,9 @@ a degraded copy of the clean one, and the lookup is told the target's score. Los
 on both heads (0.5) and L2 between the input's features and the clean face's quantised features (1.0). A tenth of the
 scores is dropped, which trains the null condition.
 
-With a quality weight, an image decoded from the chosen codes must score what was asked for (METHOD stage 3, "in
-training"): |asked - measured|, straight through the choice to the lookup. At a score of 1 that is the IQA loss of
-IQPIR (Xiao et al. 2026); below it, a face may not be better than it was told to be, either.
+With a quality weight, an image decoded from the chosen codes must score what was asked for: |asked - measured|,
+straight through the choice to the lookup. At a score of 1 that is the IQA loss of IQPIR's third stage (Xiao et al.
+2026, arXiv 2603.29773); below it, a face may not be better than it was told to be, either.
 """
 
 import copy
