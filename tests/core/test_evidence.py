@@ -12,6 +12,7 @@ from iqpbfr_core import load_metric
 from iqpbfr_core.degradation import gaussian_blur
 from iqpbfr_core.errors import CheckpointError
 from iqpbfr_core.evaluation.evidence import CLAIMS, prepare
+from iqpbfr_core.evaluation.evidence.discreteness import share_better
 from iqpbfr_core.evaluation.landmarks import LandmarkJudge
 from iqpbfr_core.evaluation.spectrum import out_of_band
 from iqpbfr_core.evaluation.statistics import bootstrap, mean_interval, spearman
@@ -46,6 +47,16 @@ def test_out_of_band_energy_rises_with_noise_and_falls_with_blur(faces):
     torch.testing.assert_close(same, torch.ones(3, dtype=torch.float64))
     assert (more > 1.5).all()
     assert (less < 1).all()
+
+
+def test_shares_know_which_way_is_better_and_leave_out_faces_without_a_score():
+    ours = {
+        "out-of-band energy": np.array([1.0, 1.0]),
+        "PSNR dB": np.array([9.0, 9.0]),
+        "piqe": np.array([0.6, np.nan]),
+    }
+    theirs = {"out-of-band energy": np.array([2.0, 3.0]), "PSNR dB": np.array([8.0, 9.5]), "piqe": np.array([0.5, 0.9])}
+    assert share_better(ours, theirs) == {"out-of-band energy": 1.0, "PSNR dB": 0.5, "piqe": 1.0}
 
 
 def test_wrong_landmark_weights_are_refused(tmp_path):
