@@ -6,13 +6,11 @@ config, which then has to agree with the shapes.
 """
 
 import os
-import pickle
 import re
 from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import safetensors
 import torch
@@ -20,10 +18,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from .config import RestorerConfig
-from .errors import CheckpointError, WeightsNotFoundError, first_line
+from .errors import CheckpointError, WeightsNotFoundError
 from .image import write_atomically
 from .models.code_restorer import CodeRestorer
 from .models.restoreformer import RestoreFormer
+from .torch_file import read_torch_file
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 BUILTIN = "builtin"
@@ -59,16 +58,7 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[StateDict, dict[str, str
             raise CheckpointError(
                 f"{file}: not a readable safetensors file ({error}). Is the download complete?"
             ) from error
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{file}: holds more than plain tensors, or is no torch file; it is not opened, since such a file can run "
-            f"any code. Save its state dict alone. ({first_line(error)})"
-        ) from error
-    except (RuntimeError, EOFError, BadZipFile, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file}: truncated or not a torch file ({first_line(error)}).") from error
-    return _unwrap(content, file), {}
+    return _unwrap(read_torch_file(file), file), {}
 
 
 def _unwrap(content: Any, file: Path) -> StateDict:
