@@ -11,18 +11,22 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import TrainingError
+from ..errors import CheckpointError, TrainingError, first_line
 from ..image import write_atomically, write_image
+from ..torch_file import read_torch_file
 from .data import batches, list_images, read_faces
 
 logger = logging.getLogger(__name__)
+
+PRECISIONS = ("no", "bf16", "fp16")
+MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,10 @@ class RunConfig:
         for name in ("steps", "batch_size", "save_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise TrainingError(f"seed must lie in [0, {MAX_SEED}], got {self.seed}.")
+        if self.precision not in PRECISIONS:
+            raise TrainingError(f"unknown precision {self.precision!r}; there are {', '.join(PRECISIONS)}.")
 
 
 class Stage(Protocol):
@@ -77,20 +85,33 @@ def cosine_rate(step: int, steps: int, warmup: int = 100, floor: float = 0.05) -
 
 
 def run(stage: Stage, config: RunConfig) -> Path:
-    """Train until `config.steps`, resuming from `config.out/state.pt` if there is one; return the exported file."""
-    accelerator = Accelerator(mixed_precision=config.precision)
+    """Train until `config.steps`, resuming from `config.out/state.pt` if there is one; return the exported file.
+
+    `state.pt` is written last of all files of a checkpoint: whatever a kill leaves undone is done again.
+
+    Raises:
+        TrainingError: the folder holds a run of another stage or with other settings, or one that cannot be read.
+    """
+    try:
+        accelerator = Accelerator(mixed_precision=config.precision)
+    except ValueError as error:
+        raise TrainingError(f"precision {config.precision!r} cannot be used here ({first_line(error)}).") from error
     files = list_images(config.data, "train")
     config.out.mkdir(parents=True, exist_ok=True)
     state_file, exported = config.out / "state.pt", config.out / "model.safetensors"
+    settings = _settings(config, len(files))
     for module in stage.modules.values():
         module.to(accelerator.device)
-    first = _load_state(stage, state_file, accelerator.device) if state_file.exists() else 0
+    first = _load_state(stage, settings, state_file, accelerator.device) if state_file.exists() else 0
+    if first == config.steps:
+        stage.export(exported)  # it may have been moved away
+        return exported
     spread = files[:: max(1, len(files) // 128)][:128]
     stage.start(accelerator, read_faces(spread, config.resolution).to(accelerator.device))
     shown = read_faces(_held_out(config.data, files), config.resolution).to(accelerator.device)
 
     loader = batches(files, config.resolution, config.batch_size, config.seed, first, config.steps, config.workers)
-    log = _Log(config.out / "log.csv", config.steps)
+    log = _Log(config.out / "log.csv", config.steps, first)
     groups = [group for optimizer in stage.optimizers.values() for group in optimizer.param_groups]
     for group in groups:
         group.setdefault("initial_lr", group["lr"])  # a resumed run has it from its checkpoint
@@ -98,11 +119,12 @@ def run(stage: Stage, config: RunConfig) -> Path:
         torch.manual_seed(config.seed * 1_000_003 + step)
         for group in groups:
             group["lr"] = group["initial_lr"] * cosine_rate(step, config.steps)
-        log.add(step + 1, stage.step(accelerator, faces.to(accelerator.device), seeds, step))
-        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            _save_state(stage, state_file, step + 1)
+        is_checkpoint = (step + 1) % config.save_every == 0 or step + 1 == config.steps
+        log.add(step + 1, stage.step(accelerator, faces.to(accelerator.device), seeds, step), is_checkpoint)
+        if is_checkpoint:
             stage.export(exported)
             write_image(stage.samples(shown), config.out / f"samples_{step + 1:06d}.png")
+            _save_state(stage, settings, state_file, step + 1)
     return exported
 
 
@@ -111,9 +133,16 @@ def _held_out(data: Path, files: list[Path]) -> list[Path]:
     return (held_out if held_out != files else files)[:8]
 
 
-def _save_state(stage: Stage, path: Path, step: int) -> None:
+def _settings(config: RunConfig, num_images: int) -> dict[str, int | str]:
+    """What a run cannot go on without changing its course."""
+    kept = ("steps", "batch_size", "resolution", "seed", "precision")
+    return {**{name: getattr(config, name) for name in kept}, "training images": num_images}
+
+
+def _save_state(stage: Stage, settings: dict[str, int | str], path: Path, step: int) -> None:
     state = {
         "step": step,
+        "settings": settings,
         "modules": {name: m.state_dict() for name, m in stage.modules.items()},
         "optimizers": {name: o.state_dict() for name, o in stage.optimizers.items()},
     }
@@ -122,18 +151,44 @@ def _save_state(stage: Stage, path: Path, step: int) -> None:
     write_atomically(path, content.getvalue())
 
 
-def _load_state(stage: Stage, path: Path, device: torch.device) -> int:
-    state = torch.load(path, map_location=device, weights_only=True)
+def _load_state(stage: Stage, settings: dict[str, int | str], path: Path, device: torch.device) -> int:
+    """Put a checkpoint back into the stage; return its step."""
+    state = _read_state(path, device)
+    if set(state["modules"]) != set(stage.modules) or set(state["optimizers"]) != set(stage.optimizers):
+        raise TrainingError(f"{path} is the checkpoint of another stage; use another --out.")
+    before = state["settings"]
+    changed = [f"{name} {before[name]}, now {now}" for name, now in settings.items() if before.get(name, now) != now]
+    if changed:
+        raise TrainingError(
+            f"{path.parent} holds a run with other settings ({'; '.join(changed)}). Give it those it was begun with, "
+            "or use another --out."
+        )
+    if not 0 <= state["step"] <= int(settings["steps"]):
+        raise TrainingError(f"{path} is at step {state['step']} of {settings['steps']}; use another --out.")
     try:
         for name, module in stage.modules.items():
             module.load_state_dict(state["modules"][name])
         for name, optimizer in stage.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise TrainingError(
-            f"{path} is the checkpoint of another stage or preset ({error}); use another --out."
+            f"{path} is the checkpoint of another stage or preset ({first_line(error)}); use another --out."
         ) from error
-    return int(state["step"])
+    return state["step"]
+
+
+def _read_state(path: Path, device: torch.device) -> dict[str, Any]:
+    """The content of a checkpoint, as far as it can be judged without knowing the stage."""
+    try:
+        state = read_torch_file(path, device)
+    except CheckpointError as error:
+        raise TrainingError(f"{error} Delete it to begin the run anew, or use another --out.") from error
+    # Runs begun before settings were kept have none.
+    kinds = {"step": int, "settings": dict, "modules": dict, "optimizers": dict}
+    state = {"settings": {}, **state} if isinstance(state, dict) else {}
+    if not all(isinstance(state.get(name), kind) for name, kind in kinds.items()):
+        raise TrainingError(f"{path} is not a checkpoint of a training run. Delete it, or use another --out.")
+    return state
 
 
 def update(accelerator: Accelerator, optimizer: Optimizer, loss: Tensor) -> None:
@@ -146,20 +201,25 @@ def update(accelerator: Accelerator, optimizer: Optimizer, loss: Tensor) -> None
 
 
 class _Log:
-    """Means since the last row, as CSV and on the terminal."""
+    """Means since the last row, as CSV and on the terminal; a row at every checkpoint, so that a resumed run goes on there."""
 
     EVERY = 20
 
-    def __init__(self, path: Path, steps: int) -> None:
+    def __init__(self, path: Path, steps: int, first: int) -> None:
+        """`first`: the step to go on from; what was logged after it is written again."""
         self.path, self.steps = path, steps
         self.sums: dict[str, float] = {}
         self.count, self.since = 0, time.perf_counter()
+        if path.exists():
+            header, *rows = path.read_text().splitlines(keepends=True) or [""]
+            kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= first]  # none of them torn
+            write_atomically(path, (header + "".join(kept)).encode() if kept else b"")
 
-    def add(self, step: int, values: dict[str, float]) -> None:
+    def add(self, step: int, values: dict[str, float], is_checkpoint: bool) -> None:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
-        if step % self.EVERY and step != self.steps:
+        if step % self.EVERY and not is_checkpoint:
             return
         seconds = (time.perf_counter() - self.since) / self.count
         row = {
@@ -167,10 +227,9 @@ class _Log:
             **{k: round(v / self.count, 5) for k, v in self.sums.items()},
             "seconds": round(seconds, 3),
         }
-        is_new = not self.path.exists()
         with open(self.path, "a", newline="") as file:
             writer = csv.DictWriter(file, row)
-            if is_new:
+            if file.tell() == 0:
                 writer.writeheader()
             writer.writerow(row)
         left = (self.steps - step) * seconds / 60

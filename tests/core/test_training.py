@@ -1,11 +1,14 @@
 """Training: every stage learns, resumes bit-exactly, and writes what the next one reads."""
 
+import csv
 import dataclasses
+import os
 
 import pytest
 import torch
 from networks import make_network
 
+from iqpbfr_core import image
 from iqpbfr_core.checkpoint import load_network
 from iqpbfr_core.errors import InputError, TrainingError
 from iqpbfr_core.image import write_image
@@ -52,7 +55,7 @@ def test_a_resumed_run_is_bit_exactly_the_uninterrupted_one(name, data, tmp_path
     parts = run(_stage(name), _config(data, tmp_path / "parts", 4))
     assert whole.read_bytes() == parts.read_bytes()
     assert (tmp_path / "parts" / "samples_000004.png").exists()
-    assert len((tmp_path / "whole" / "log.csv").read_text().splitlines()) == 2
+    assert [row["step"] for row in _log(tmp_path / "whole")] == ["2", "4"]
 
 
 def _interrupt(stage, config, after):
@@ -66,6 +69,117 @@ def _interrupt(stage, config, after):
     stage.step = stopping
     with pytest.raises(KeyboardInterrupt):
         run(stage, config)
+
+
+def _log(out):
+    """The rows of a run's log without the time they took."""
+    with open(out / "log.csv", newline="") as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+class Killed(BaseException):
+    """As abrupt as a signal: nothing that handles errors may see it."""
+
+
+def _kill_at_file(number, stage, config, monkeypatch):
+    """Run until the `number`-th file is about to take its name; whether it came that far."""
+    left = [number]
+
+    def replace(source, target):
+        left[0] -= 1
+        if left[0] == 0:
+            os.truncate(source, os.path.getsize(source) // 2)
+            os.link(source, f"{source}.kept")  # a kill would not clean up
+            raise Killed
+        os.rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image.os, "replace", replace)
+        try:
+            run(stage, config)
+        except Killed:
+            for torn in config.out.glob(".*.kept"):
+                torn.rename(torn.with_suffix(""))
+            return True
+    return False
+
+
+@pytest.mark.parametrize("name", ["metric", "autoencoder", "lookup", "fusion"])
+def test_a_run_killed_at_any_file_it_writes_ends_as_if_it_had_not_been(name, data, tmp_path, monkeypatch):
+    def files(out):
+        return {path.name: path.read_bytes() for path in out.iterdir() if path.name not in ("log.csv", "state.pt")}
+
+    whole = run(_stage(name), _config(data, tmp_path / "whole", 3)).parent
+    for number in range(1, 20):
+        out = tmp_path / str(number)
+        if not _kill_at_file(number, _stage(name), _config(data, out, 3), monkeypatch):
+            break
+        assert run(_stage(name), _config(data, out, 3)) == out / "model.safetensors"
+        assert files(out) == files(whole)
+        assert _log(out) == _log(whole)
+    assert number == 7, "two checkpoints of three files each"
+
+
+def test_a_finished_run_gives_its_result_again(data, tmp_path):
+    result = run(_stage("metric"), _config(data, tmp_path / "run", 1))
+    before = result.read_bytes()
+    for damage in (result.unlink, lambda: result.write_bytes(b"of another run")):
+        damage()
+        assert run(_stage("metric"), _config(data, tmp_path / "run", 1)).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("seed", 7), ("batch_size", 3), ("steps", 8), ("steps", 1), ("resolution", 32)]
+)
+def test_a_run_does_not_go_on_with_other_settings(setting, value, data, tmp_path):
+    config = _config(data, tmp_path / "run", 2)
+    run(_stage("metric"), config)
+    with pytest.raises(TrainingError, match=rf"{setting} {getattr(config, setting)}, now {value}"):
+        run(_stage("metric"), dataclasses.replace(config, **{setting: value}))
+    write_image(torch.rand(3, 64, 64), data / "train" / "more.png")
+    with pytest.raises(TrainingError, match="training images 3, now 4"):
+        run(_stage("metric"), config)
+
+
+def test_a_checkpoint_without_settings_is_resumed(data, tmp_path):
+    config = _config(data, tmp_path / "run", 4)
+    whole = run(_stage("metric"), _config(data, tmp_path / "whole", 4))
+    _interrupt(_stage("metric"), config, after=2)
+    state = torch.load(config.out / "state.pt", weights_only=True)
+    del state["settings"]
+    torch.save(state, config.out / "state.pt")
+    assert run(_stage("metric"), config).read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(os.urandom(5000)),
+        lambda file: os.truncate(file, file.stat().st_size // 2),
+        lambda file: torch.save([1, 2], file),
+        lambda file: torch.save({"step": 1}, file),
+        *(
+            lambda file, step=step: torch.save({**torch.load(file, weights_only=True), "step": step}, file)
+            for step in (-1, 3, 1.5, "1", None)
+        ),
+        lambda file: torch.save({**torch.load(file, weights_only=True), "modules": {"network": {"a": 1}}}, file),
+        lambda file: torch.save({**torch.load(file, weights_only=True), "optimizers": {"network": {}}}, file),
+        lambda file: torch.save({**torch.load(file, weights_only=True), "settings": 5}, file),
+    ],
+)
+def test_a_checkpoint_that_makes_no_sense_is_refused(damage, data, tmp_path):
+    config = _config(data, tmp_path / "run", 2)
+    run(_stage("metric"), config)
+    damage(config.out / "state.pt")
+    with pytest.raises(TrainingError, match=r"state\.pt"):
+        run(_stage("metric"), config)
+
+
+@pytest.mark.parametrize("setting", [{"seed": -1}, {"seed": 2**40}, {"precision": "fp8"}, {"precision": "fp16"}])
+def test_a_run_that_cannot_start_is_refused(setting, data, tmp_path):
+    with pytest.raises(TrainingError, match=next(iter(setting))):
+        run(_stage("metric"), dataclasses.replace(_config(data, tmp_path / "run", 1), **setting))
 
 
 def test_results_are_readable_by_the_next_stage(data, tmp_path):
