@@ -32,3 +32,7 @@ class OutputError(IQPError, OSError):
 
 class TrainingError(IQPError):
     """A training run that cannot start or go on."""
+
+
+class MissingPackageError(IQPError, ImportError):
+    """An optional package that is not installed; the message has the command that installs it."""

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     "errors",
     "torch_file",
+    "extras",
+    "download",
     "config",
     "image",
     "photo",
@@ -21,6 +23,7 @@ FLOORS = (
     "checkpoint",
     "restorer",
     "codes",
+    "pyiqa_metrics",
     "quality",
     "heatmap",
     "degradation",

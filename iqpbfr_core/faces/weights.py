@@ -1,27 +1,15 @@
 """Weight files of facexlib's networks: where they are looked for, and how a missing one is fetched on request."""
 
 import os
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 
-from ..errors import CheckpointError, WeightsNotFoundError, first_line
+from ..download import Progress, WeightFile, fetch
+from ..errors import WeightsNotFoundError
 
 _RELEASES = "https://github.com/xinntao/facexlib/releases/download"
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """A file facexlib's authors released: where it is, its size in bytes, and its SHA-256."""
-
-    name: str
-    url: str
-    num_bytes: int
-    sha256: str
-
 
 RETINAFACE_RESNET50 = WeightFile(
     "detection_Resnet50_Final.pth",
@@ -48,56 +36,37 @@ def default_folder() -> Path:
     return Path(torch.hub.get_dir()) / "facexlib"
 
 
-def locate(file: WeightFile, folder: str | os.PathLike[str] | None, download: bool) -> Path:
+def locate(
+    file: WeightFile,
+    folder: str | os.PathLike[str] | None,
+    download: bool,
+    progress: Progress | None = None,
+) -> Path:
     """The path of a weight file.
 
     Args:
         file: which one.
         folder: where it is; None looks in facexlib's own folder and in `default_folder()`.
         download: whether a missing one may be fetched into `folder` (`default_folder()` when None).
+        progress: see `download.fetch`, which also names what it raises.
 
     Raises:
         WeightsNotFoundError: it is missing and may not be, or could not be, downloaded.
-        CheckpointError: what was downloaded is not the file the authors released.
     """
     folders = [Path(folder)] if folder is not None else [*_facexlib_folders(), default_folder()]
     for candidate in folders:
         if (candidate / file.name).is_file():
             return candidate / file.name
-    target = folders[-1] / file.name
     if not download:
         raise WeightsNotFoundError(
             f"{file.name} is not in {' or '.join(map(str, folders))}. Download {file.url} "
             f"({file.num_bytes / 1e6:.0f} MB) into that folder, name the folder where you have it "
             "(folder=..., --model-dir), or allow the download (download=True, --download)."
         )
-    _fetch(file, target)
-    return target
+    return fetch(file, folders[-1], progress)
 
 
 def _facexlib_folders() -> list[Path]:
     """The folder facexlib itself downloads to, found without importing it."""
     spec = find_spec("facexlib")
     return [Path(place) / "weights" for place in spec.submodule_search_locations or []] if spec else []
-
-
-def _fetch(file: WeightFile, target: Path) -> None:
-    """Download to `target`: complete, of the right size and hash, or not at all."""
-    partial = target.with_name(f".{target.name}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(file.url, str(partial), hash_prefix=file.sha256, progress=False)
-        if (size := partial.stat().st_size) != file.num_bytes:
-            raise CheckpointError(f"{file.url} is {size} bytes, expected {file.num_bytes}; it was not kept.")
-        os.replace(partial, target)
-    except (URLError, OSError) as error:
-        raise WeightsNotFoundError(
-            f"{file.name} could not be downloaded from {file.url} to {target.parent} ({first_line(error)}). "
-            "Go online, or copy the file there."
-        ) from error
-    except RuntimeError as error:  # torch's word for a wrong hash
-        raise CheckpointError(
-            f"{file.url} is not the file that was released ({first_line(error)}); it was not kept."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,11 +1,15 @@
 """Metrics: one direction, one range, gradients, and words when weights are missing."""
 
+import os
+import re
+import sys
+
 import pytest
 import torch
 
 from iqpbfr_core import load_metric
 from iqpbfr_core.degradation import apply
-from iqpbfr_core.errors import MetricError, WeightsNotFoundError
+from iqpbfr_core.errors import MetricError, MissingPackageError, WeightsNotFoundError
 from iqpbfr_core.quality import list_metrics
 from iqpbfr_core.training.severity import KINDS, degradation_of, grade, mixture
 
@@ -64,6 +68,39 @@ def test_wrong_weights_are_not_taken(tmp_path):
     torch.save({"params": {"x": torch.ones(1)}}, tmp_path / "topiq_nr_cgfiqa_res50-0a8b8e4f.pth")
     with pytest.raises(MetricError, match="topiq_nr_cgfiqa_res50"):
         load_metric("topiq_nr-face", folder=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cnniqa", "paq2piq", "topiq_nr-face"])
+def test_weights_are_those_of_the_file_and_nothing_else_is_touched(name, tmp_path, monkeypatch, faces):
+    """Constructors that would fetch ImageNet weights, or a face detector, do not; nor is anything left replaced."""
+    import timm
+    import torchvision
+
+    def refuse(*_):
+        raise AssertionError("the network is touched")
+
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    kept = {}
+    with monkeypatch.context() as patched:  # the network as it is constructed, and its file made of it
+        patched.setattr(
+            "iqpbfr_core.pyiqa_metrics._Weights.into", lambda self, network, url, *_, **__: kept.update({url: network})
+        )
+        load_metric(name, folder=tmp_path)
+    ((url, network),) = kept.items()
+    torch.save({"params": network.state_dict()}, tmp_path / url.rsplit("/", 1)[1])
+    environment, functions = dict(os.environ), (timm.create_model, torchvision.models.resnet18, torch.load)
+    metric = load_metric(name, folder=tmp_path)
+    assert (dict(os.environ), (timm.create_model, torchvision.models.resnet18, torch.load)) == (environment, functions)
+    loaded = metric.network.state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in network.state_dict().items())
+    assert metric(torch.nn.functional.interpolate(faces[:1], size=224)).shape == (1,)
+
+
+def test_metric_without_pyiqa_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    monkeypatch.delitem(sys.modules, "pyiqa.default_model_configs", raising=False)
+    with pytest.raises(MissingPackageError, match=re.escape(f'{sys.executable} -m pip install "pyiqa')):
+        load_metric("niqe")
 
 
 def test_list_has_the_metrics_people_know():
