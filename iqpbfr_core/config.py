@@ -1,4 +1,4 @@
-"""What a restorer is made of, as plain frozen data.
+"""What a restorer is made of and what it was trained for, as plain frozen data.
 
 One family covers CodeFormer, IQPIR and our own models; RestoreFormer(++) is described by the same fields where they
 apply. A config rides inside the metadata of every `.safetensors` file we write.
@@ -13,6 +13,30 @@ from .errors import CheckpointError
 
 FAMILIES = ("codeformer", "iqpir", "iqpbfr", "restoreformer", "restoreformer_plus_plus")
 CONDITIONINGS = ("none", "add", "add_multi", "adaln")
+TASKS = ("restore", "colorize", "inpaint")
+
+
+@dataclass(frozen=True)
+class Supports:
+    """What a model was trained for; the defaults of `Restorer.restore` come from it.
+
+    Attributes:
+        task: one of TASKS.
+        quality: what may be asked for, (low, high) within [0, 1]; None: the model takes no score.
+        scores: the same in scores of the metrics it was trained with, a (lowest, best) per metric.
+        fidelity: whether it has a fidelity knob that was trained.
+        default_fidelity: what it is best run at.
+        adain: whether AdaIN belongs to it.
+        codes: whether it has codes to look up, blend and optimise.
+    """
+
+    task: str = "restore"
+    quality: tuple[float, float] | None = None
+    scores: tuple[tuple[float, float], ...] = ()
+    fidelity: bool = False
+    default_fidelity: float = 0.0
+    adain: bool = False
+    codes: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,6 +61,8 @@ class RestorerConfig:
         alpha: default weight of the HQ+ codes (0.8 is what IQPIR trained with).
         attention_heads: heads of RestoreFormer's attention (8, or 4 in ++); 1 elsewhere.
         metric: name of the metric whose score conditions the lookup, where known.
+        score_range: scores of `metric` an "adaln" lookup was trained on; quality 0 to 1 means the whole of it.
+        fidelity: default fidelity.
     """
 
     family: str = "codeformer"
@@ -58,6 +84,8 @@ class RestorerConfig:
     alpha: float = 0.8
     attention_heads: int = 1
     metric: str = ""
+    score_range: tuple[float, float] = (0.0, 1.0)
+    fidelity: float = 0.5
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -75,6 +103,9 @@ class RestorerConfig:
             raise CheckpointError(
                 f"both codebooks share one head, so they must be of equal size; got {self.num_codes} and {self.num_hq_codes}."
             )
+        low, high = self.score_range
+        if not 0 <= low < high <= 1:
+            raise CheckpointError(f"score_range must rise within [0, 1], got {self.score_range}.")
 
     @property
     def token_side(self) -> int:

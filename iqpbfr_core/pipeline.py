@@ -49,10 +49,10 @@ def restore_photo(
     *,
     faces: Faces | None = None,
     quality: float | None = 1.0,
-    fidelity: float = 0.5,
+    fidelity: float | None = None,
     guidance: float = 1.0,
     alpha: float | None = None,
-    adain: bool = True,
+    adain: bool | None = None,
     min_size: float = 24,
     upscale: Callable[[Tensor], Tensor] | None = None,
     background: Tensor | None = None,
@@ -73,7 +73,7 @@ def restore_photo(
         restorer: what restores aligned faces; crops have its resolution.
         detector: what finds them; not needed with `faces`.
         faces: the faces to restore, from a detector and `faces.selection`; None restores every face.
-        quality, fidelity, guidance, alpha, adain: see `Restorer.lookup` and `Restorer.decode`.
+        quality, fidelity, guidance, alpha, adain: see `Restorer.restore`.
         min_size: faces narrower than this many pixels are left alone, or, with `upscale`, are upscaled by it.
         upscale: an upscaler, (1, 3, h, w) in [0, 1] to any larger size; given the small faces before restoration.
         background: (B, 3, kH, kW) the same photos upscaled; the faces are pasted into it, at its scale.
@@ -107,6 +107,7 @@ def restore_photo(
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
     if upscale is None:
         faces = faces[faces.widths >= min_size]
+    fidelity = restorer.supports.default_fidelity if fidelity is None else fidelity
     steady = None
     if smoothing:
         faces, numbers = tracks.smooth(faces, tracks.link(faces), smoothing)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .config import RestorerConfig
+from .config import RestorerConfig, Supports
 from .errors import InputError
 from .image import check_images, from_network, to_network
 from .models.code_restorer import CodeRestorer
@@ -56,7 +56,7 @@ class Codes:
         indices: (B, N) for one codebook; (B, N, 2) for two: [..., 0] HQ+, [..., 1] common.
         logits: (B, N, K) or (B, N, K, 2) they were chosen from.
         alpha: weight of the HQ+ codes.
-        quality: (B,) score that was asked for, None = null condition.
+        quality: (B,) score the lookup was told, or (B, metrics) where it takes several; None = no score.
     """
 
     indices: Tensor
@@ -92,6 +92,16 @@ class Codes:
         return replace(self, indices=indices)
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Settings a model was trained for, and a line in `notes` for each wish that had to give way."""
+
+    quality: float | None
+    fidelity: float
+    adain: bool
+    notes: tuple[str, ...]
+
+
 class Restorer:
     """A network with its config; checks what comes in, converts ranges, and keeps the three steps apart."""
 
@@ -123,15 +133,48 @@ class Restorer:
             digest.update(torch.signbit(book.embedding.weight.detach()).cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    @functools.cached_property
+    def supports(self) -> Supports:
+        """What this model was trained for, found from its weights."""
+        return self.network.supports
+
     @property
     def has_quality(self) -> bool:
         """Whether the lookup can be told a quality."""
-        return self.config.conditioning != "none"
+        return self.supports.quality is not None
 
     @property
     def has_fidelity(self) -> bool:
-        """Whether decoding has a fidelity knob."""
-        return bool(self.config.fusion)
+        """Whether decoding has a fidelity knob that was trained."""
+        return self.supports.fidelity
+
+    def settings(
+        self, quality: float | None = 1.0, fidelity: float | None = None, adain: bool | None = None
+    ) -> Settings:
+        """The settings nearest to a wish that this model was trained for; None is the model's own default.
+
+        For callers who pass on what a user set and show the notes. `decode` refuses what was not trained.
+        """
+        supports, notes = self.supports, []
+        if quality is not None and supports.quality is None and quality != 1:
+            notes.append(f"{self.config.family} takes no quality score, so quality has no effect.")
+        elif quality is not None and supports.quality is not None:
+            low, high = supports.quality
+            if not low <= quality <= high:
+                nearest = min(max(quality, low), high)
+                notes.append(
+                    f"Quality {quality:g} is score {nearest:g} here: this model was trained for {low:g} to {high:g}."
+                )
+        if fidelity and not supports.fidelity:
+            why = "its fidelity modules were never trained" if self.config.fusion else "it has no such knob"
+            notes.append(f"Fidelity {fidelity:g} has no effect on this {self.config.family} model: {why}.")
+            fidelity = 0.0
+        return Settings(
+            quality,
+            supports.default_fidelity if fidelity is None else fidelity,
+            supports.adain if adain is None else adain,
+            tuple(notes),
+        )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Restorer":
         """Move and convert the weights in place; returns itself."""
@@ -163,8 +206,10 @@ class Restorer:
 
         Args:
             features: from `encode`.
-            quality: wanted score in [0, 1], a number or (B,); None asks for the null condition (only "adaln"
-                models have one). Models without a score (CodeFormer, RestoreFormer) are not affected.
+            quality: wanted quality in [0, 1], a number or (B,); 1 is the best the model was trained for, and what lies
+                outside `supports.quality` is taken to its end. A model told the scores of several metrics takes
+                (B, metrics) too. None asks for the null condition (only "adaln" models have one). Models without a
+                score (CodeFormer, RestoreFormer) are not affected.
             guidance: l_null + guidance * (l_score - l_null); 1 is off. Needs an "adaln" model.
             alpha: weight of the HQ+ codes, at least 0; None takes the model's own. No effect with one codebook.
             temperature: 0 takes the likeliest code; above 0, codes are sampled.
@@ -191,20 +236,22 @@ class Restorer:
             logits, indices = logits[..., 0], indices[..., 0]
         return Codes(indices, logits, float(alpha), score)
 
-    def decode(self, codes: Codes, features: Features, fidelity: float | Tensor = 0.0, adain: bool = True) -> Tensor:
+    def decode(
+        self, codes: Codes, features: Features, fidelity: float | Tensor = 0.0, adain: bool | None = None
+    ) -> Tensor:
         """Codes to faces (B, 3, R, R) in [0, 1], float32.
 
         Args:
             codes: from `lookup`.
             features: the ones the codes were predicted from.
             fidelity: 0 = quality (codes alone) ... 1 = as close to the input as the model can; number or (B,).
-                Models without fusion are not affected.
-            adain: match mean and spread of the codes to the input's features, as the official scripts do.
+                Models without fusion are not affected; where its modules were never trained, only 0 is taken.
+            adain: match mean and spread of the codes to the input's features; None does as the model's authors do.
         """
         return from_network(self.decode_raw(codes, features, fidelity, adain))
 
     def decode_raw(
-        self, codes: Codes, features: Features, fidelity: float | Tensor = 0.0, adain: bool = True
+        self, codes: Codes, features: Features, fidelity: float | Tensor = 0.0, adain: bool | None = None
     ) -> Tensor:
         """`decode` in the network's own scale, [-1, 1] but not clamped, in the network's dtype."""
         return self.generate(self.quantise(codes, features), features, codes.quality, fidelity, adain)
@@ -216,10 +263,11 @@ class Restorer:
         return self.network.quantise(indices.to(features.z.device), codes.alpha, like=features.z)
 
     def generate(
-        self, z_q: Tensor, features: Features, quality: Tensor | None, fidelity: float | Tensor, adain: bool
+        self, z_q: Tensor, features: Features, quality: Tensor | None, fidelity: float | Tensor, adain: bool | None
     ) -> Tensor:
         """The generator on quantised features z_q (B, C, t, t); unclamped, in [-1, 1] where trained."""
         weight = self._check_fidelity(fidelity, features.z)
+        adain = self.supports.adain if adain is None else adain
         z = self.network.condition(features.z, quality)
         return self.network.generate(z_q, z, features.skips, weight, adain)
 
@@ -228,12 +276,13 @@ class Restorer:
         self,
         images: Tensor,
         quality: float | Tensor | None = 1.0,
-        fidelity: float | Tensor = 0.5,
+        fidelity: float | Tensor | None = None,
         guidance: float = 1.0,
         alpha: float | None = None,
-        adain: bool = True,
+        adain: bool | None = None,
     ) -> Tensor:
-        """Encode, look up and decode in one call; arguments as there."""
+        """Encode, look up and decode in one call; arguments as there, and fidelity None is the model's own default."""
+        fidelity = self.supports.default_fidelity if fidelity is None else fidelity
         features = self.encode(images)
         return self.decode(self.lookup(features, quality, guidance, alpha), features, fidelity, adain)
 
@@ -257,16 +306,22 @@ class Restorer:
             if self.config.conditioning in ("add", "add_multi"):
                 raise InputError("this model has no null condition: give it a quality in [0, 1].")
             return None
-        score = torch.as_tensor(quality, dtype=torch.float32, device=self.device)
-        if score.ndim == 0:
-            score = score.expand(batch)
-        if tuple(score.shape) != (batch,):
-            raise InputError(f"quality must be a number or have shape ({batch},), got {tuple(score.shape)}.")
-        if not ((score >= 0) & (score <= 1)).all():
-            raise InputError(f"quality must lie in [0, 1], got {_describe(score)}.")
-        return score
+        wanted = torch.as_tensor(quality, dtype=torch.float32, device=self.device)
+        if wanted.ndim == 0:
+            wanted = wanted.expand(batch)
+        allowed = [(batch,)]
+        if self.config.conditioning == "add_multi":
+            allowed.append((batch, len(self.config.score_bins)))
+        if tuple(wanted.shape) not in allowed:
+            shapes = " or ".join(map(str, allowed))
+            raise InputError(f"quality must be a number or have shape {shapes}, got {tuple(wanted.shape)}.")
+        if not ((wanted >= 0) & (wanted <= 1)).all():
+            raise InputError(f"quality must lie in [0, 1], got {_describe(wanted)}.")
+        return self.network.score(wanted) if self.has_quality else wanted
 
     def _check_fidelity(self, fidelity: float | Tensor, like: Tensor) -> float | Tensor:
+        if self.config.fusion and not self.has_fidelity and (torch.as_tensor(fidelity) > 0).any():
+            raise InputError("the fidelity modules of this model were never trained; decode it with fidelity 0.")
         if isinstance(fidelity, Tensor) and fidelity.ndim > 0:
             if tuple(fidelity.shape) != (len(like),):
                 raise InputError(
@@ -280,7 +335,7 @@ class Restorer:
 
 
 def _describe(values: Tensor) -> str:
-    return str([round(v, 4) for v in values.tolist()])
+    return str([round(v, 4) for v in values.flatten().tolist()])
 
 
 def check_range(name: str, value: float, low: float, high: float | None = None) -> None:

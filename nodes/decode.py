@@ -60,9 +60,12 @@ def decode(
     chosen.check_same_model(seen.model)
     restorer, rest = seen.model.restorer, management.intermediate_device()
     restorer.check_codes(chosen.codes, seen.features)
+    settings = restorer.settings(fidelity=fidelity, adain=adain)
 
     def work(part: slice) -> Tensor:
         features = seen.features[part].to(restorer.device)
-        return restorer.decode(chosen.codes[part].to(restorer.device), features, fidelity, adain).to(rest)
+        return restorer.decode(chosen.codes[part].to(restorer.device), features, settings.fidelity, settings.adain).to(
+            rest
+        )
 
     return torch.cat(over_faces(seen.model, len(seen.features), work, progress))

@@ -149,6 +149,7 @@ class OptimizeCodes(io.ComfyNode):
     ) -> io.NodeOutput:
         base_codes.check_same_model(features.model)
         restorer = features.model.restorer
+        settings = restorer.settings(fidelity=fidelity, adain=adain)
         progress = Progress(1)
         load_weights(features.model, len(features.features), whole=True)
         with (
@@ -166,8 +167,8 @@ class OptimizeCodes(io.ComfyNode):
                 max_changed=max_changed,
                 noise=noise,
                 target=None if target_score >= 1 else target_score,
-                fidelity=fidelity,
-                adain=adain,
+                fidelity=settings.fidelity,
+                adain=settings.adain,
                 seed=seed,
                 chunk=max(1, chunk_size(restorer) // 4),  # gradients keep the activations
                 callback=lambda state: _show(state, progress),
@@ -179,7 +180,7 @@ class OptimizeCodes(io.ComfyNode):
             to_comfy(result.images),
             to_comfy(trace_plot(result)[None]),
             best,
-            report(result),
+            "\n".join([*settings.notes, report(result)]),
         )
 
 

@@ -109,6 +109,7 @@ class RestorePhoto(io.ComfyNode):
                     "Restore Photo needs a detector, or faces. Connect Load Face Detector, or Detect Faces."
                 )
             faces = detect(detector, images)
+        settings = restorer.restorer.settings(quality, fidelity, adain)
         progress = Progress(max(1, len(faces)))
         load_weights(restorer, len(faces))
         with on_device(parser.holder if parser else None) as ready:
@@ -117,8 +118,8 @@ class RestorePhoto(io.ComfyNode):
                 restorer.restorer,
                 faces=faces,
                 quality=quality,
-                fidelity=fidelity,
-                adain=adain,
+                fidelity=settings.fidelity,
+                adain=settings.adain,
                 min_size=min_size,
                 background=None if background is None else to_images(background),
                 parser=ready,

@@ -34,7 +34,10 @@ class RestoreAlignedFace(io.ComfyNode):
     @classmethod
     def execute(cls, restorer: LoadedRestorer, image, quality: float, fidelity: float, adain: bool) -> io.NodeOutput:
         model, faces = restorer.restorer, to_faces(image, restorer.restorer.config.resolution)
+        settings = model.settings(quality, fidelity, adain)
         parts = over_faces(
-            restorer, len(faces), lambda part: to_comfy(model.restore(faces[part], quality, fidelity, adain=adain))
+            restorer,
+            len(faces),
+            lambda part: to_comfy(model.restore(faces[part], quality, settings.fidelity, adain=settings.adain)),
         )
         return io.NodeOutput(torch.cat(parts))

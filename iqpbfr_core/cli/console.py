@@ -12,15 +12,32 @@ from rich.progress import track
 
 from ..errors import InputError, IQPError, first_line
 from ..image import IMAGE_SUFFIXES
+from ..restorer import Restorer, Settings
 
 output = Console()
 errors = Console(stderr=True)
 T = TypeVar("T")
 
+FIDELITY_HELP = "0 = quality first, 1 = closest to the input; default: what the model is best run at."
+ADAIN_HELP = "Match feature statistics to the input; default: as the model's authors do."
+
 
 def report(kind: str, text: str) -> None:
     """Print an error; brackets in it are text, not markup."""
     errors.print(f"[bold red]{kind}:[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def settle(restorer: Restorer, quality: float, fidelity: float | None, adain: bool | None) -> Settings:
+    """The settings to run with; what had to give way is said."""
+    settings = restorer.settings(quality, fidelity, adain)
+    say(settings.notes)
+    return settings
+
+
+def say(notes: Iterable[str]) -> None:
+    """What the user should know beside the result, each line once."""
+    for note in dict.fromkeys(notes):
+        errors.print(f"Note: {note}", highlight=False, soft_wrap=True, markup=False)
 
 
 def choose_device(name: str) -> torch.device:

@@ -15,7 +15,7 @@ from ..image import write_image
 from ..quality import Metric, load_metric
 from ..restorer import load_restorer
 from ..training.data import list_images
-from .console import choose_device, errors, output
+from .console import ADAIN_HELP, FIDELITY_HELP, choose_device, errors, output, settle
 
 # measure, heading, better direction
 MEASURES = (
@@ -33,8 +33,8 @@ def evaluate(
     model: str = typer.Option("builtin", help="'builtin', or a weight file."),
     preset: str = typer.Option("full", "--degradation", help="mild or full."),
     quality: float = typer.Option(1.0, min=0, max=1),
-    fidelity: float = typer.Option(0.5, min=0, max=1),
-    adain: bool = typer.Option(True),
+    fidelity: float | None = typer.Option(None, min=0, max=1, help=FIDELITY_HELP),
+    adain: bool | None = typer.Option(None, help=ADAIN_HELP),
     seed: int = typer.Option(0, help="Seed of the first face's degradation; the next ones count up."),
     limit: int | None = typer.Option(None, min=1, help="Use only the first N faces."),
     weights: Path | None = typer.Option(
@@ -48,6 +48,7 @@ def evaluate(
     files = list_images(data, split)[:limit]
     where = choose_device(device)
     restorer = load_restorer(model, where)
+    settings = settle(restorer, quality, fidelity, adain)
     metrics: dict[str, Metric] = {"builtin": load_metric("builtin"), "piqe": load_metric("piqe")}
     folder = weights or (data.parent / "weights" if (data.parent / "weights").is_dir() else None)
     try:
@@ -58,14 +59,22 @@ def evaluate(
     def progress(starts: Iterable[int]) -> Iterable[int]:
         return track(list(starts), "Evaluating", console=errors, transient=True, disable=not errors.is_terminal)
 
-    result = evaluate_restorer(restorer, files, metrics, preset, seed, quality, fidelity, adain, progress=progress)
+    result = evaluate_restorer(
+        restorer, files, metrics, preset, seed, quality, settings.fidelity, settings.adain, progress=progress
+    )
     if grid is not None:
         write_image(result.grid, grid)
     if as_json:
         means = {f"{kind}/{name}": float(np.nanmean(values)) for (kind, name), values in result.scores.items()}
-        typer.echo(json.dumps({"faces": len(files), "quality": quality, "fidelity": fidelity, "mean": means}, indent=2))
+        typer.echo(
+            json.dumps(
+                {"faces": len(files), "quality": quality, "fidelity": settings.fidelity, "mean": means}, indent=2
+            )
+        )
         return
-    title = f"{len(files)} faces, {preset} degradation, quality {quality:g}, fidelity {fidelity:g}, seed {seed}"
+    title = (
+        f"{len(files)} faces, {preset} degradation, quality {quality:g}, fidelity {settings.fidelity:g}, seed {seed}"
+    )
     table = Table("", *(f"{heading} {'↑' if way == 'up' else '↓'}" for _, heading, way in MEASURES), title=title)
     for kind in KINDS:
         cells = []

@@ -11,7 +11,16 @@ from ..optimize import OptimizationResult, WorstOf, optimize_codes
 from ..quality import load_metric
 from ..restorer import load_restorer
 from .aligned import through_square
-from .console import choose_device, collect_images, for_each, output, output_names
+from .console import (
+    ADAIN_HELP,
+    FIDELITY_HELP,
+    choose_device,
+    collect_images,
+    for_each,
+    output,
+    output_names,
+    settle,
+)
 
 
 def optimize(
@@ -22,10 +31,10 @@ def optimize(
     target: float | None = typer.Option(None, min=0, max=1, help="Stop at this score instead of climbing on."),
     model: str = typer.Option("builtin", help="'builtin', or a weight file with codebooks (CodeFormer's too)."),
     quality: float = typer.Option(1.0, min=0, max=1, help="Quality of the face to start from."),
-    fidelity: float = typer.Option(0.5, min=0, max=1, help="0 = quality first, 1 = closest to the input."),
+    fidelity: float | None = typer.Option(None, min=0, max=1, help=FIDELITY_HELP),
     max_changed: float = typer.Option(0.5, min=0, max=1, help="Largest share of codes that may change."),
     lq_weight: float = typer.Option(0.0, min=0, help="How strongly the result is held to the input."),
-    adain: bool = typer.Option(True, help="Match feature statistics to the input, as the official scripts do."),
+    adain: bool | None = typer.Option(None, help=ADAIN_HELP),
     weights: Path | None = typer.Option(None, help="Folder with the metrics' weights; default: pyiqa's own cache."),
     download: bool = typer.Option(False, "--download", help="Download missing weights of the metrics."),
     low_memory: bool = typer.Option(False, help="Recompute activations instead of storing them."),
@@ -36,6 +45,7 @@ def optimize(
     pairs = list(zip(files, output_names(files, out), strict=True))
     where = choose_device(device)
     restorer = load_restorer(model, where)
+    settings = settle(restorer, quality, fidelity, adain)
     score = WorstOf([load_metric(name, where, weights, download) for name in metric])
 
     def work(pair: tuple[Path, Path]) -> None:
@@ -45,7 +55,7 @@ def optimize(
             nonlocal result
             with torch.no_grad():
                 features = restorer.encode(square)
-                codes = restorer.lookup(features, quality)
+                codes = restorer.lookup(features, settings.quality)
             result = optimize_codes(
                 restorer,
                 codes,
@@ -56,8 +66,8 @@ def optimize(
                 lq=square.to(where) if lq_weight > 0 else None,
                 lq_weight=lq_weight,
                 target=target,
-                fidelity=fidelity,
-                adain=adain,
+                fidelity=settings.fidelity,
+                adain=settings.adain,
                 checkpointing=low_memory,
             )
             return result.images

@@ -10,16 +10,30 @@ from torch import Tensor
 from ..faces.detection import DETECTORS, load_detector
 from ..image import read_image, resize, write_image
 from ..pipeline import restore_photo
-from ..restorer import Restorer, load_restorer
+from ..restorer import Restorer, Settings, load_restorer
 from .aligned import through_square
-from .console import check_word, choose_device, collect_images, errors, for_each, output, output_names
+from .console import (
+    ADAIN_HELP,
+    FIDELITY_HELP,
+    check_word,
+    choose_device,
+    collect_images,
+    errors,
+    for_each,
+    output,
+    output_names,
+    settle,
+)
 from .photos import CHOICES, collect_photos, restore_file
 
 
-def restore_aligned(restorer: Restorer, face: Tensor, quality: float, fidelity: float, adain: bool = True) -> Tensor:
+def restore_aligned(restorer: Restorer, face: Tensor, settings: Settings) -> Tensor:
     """Restore one aligned face (1, 3, H, W) of any size; see `through_square`."""
-    resolution = restorer.config.resolution
-    return through_square(face, resolution, lambda square: restorer.restore(square, quality, fidelity, adain=adain))
+    return through_square(
+        face,
+        restorer.config.resolution,
+        lambda square: restorer.restore(square, settings.quality, settings.fidelity, adain=settings.adain),
+    )
 
 
 def restore(
@@ -28,8 +42,8 @@ def restore(
     aligned: bool = typer.Option(False, "--aligned", help="Inputs are aligned face crops: no detection, PNG out."),
     model: str = typer.Option("builtin", help="'builtin', or a weight file (.safetensors, .pth, .ckpt)."),
     quality: float = typer.Option(1.0, min=0, max=1, help="Wanted quality score; 1 is the best the model knows."),
-    fidelity: float = typer.Option(0.5, min=0, max=1, help="0 = quality first, 1 = closest to the input."),
-    adain: bool = typer.Option(True, help="Match feature statistics to the input, as the official scripts do."),
+    fidelity: float | None = typer.Option(None, min=0, max=1, help=FIDELITY_HELP),
+    adain: bool | None = typer.Option(None, help=ADAIN_HELP),
     detector: str = typer.Option("retinaface_resnet50", help=f"{', '.join(DETECTORS)}, or a RetinaFace weight file."),
     model_dir: Path | None = typer.Option(None, help="Folder of the detector's weights, such as models/facedetection."),
     download: bool = typer.Option(False, "--download", help="Allow missing detector weights to be downloaded."),
@@ -54,10 +68,9 @@ def restore(
         errors.print(f"{len(pairs) - len(left)} finished already.", highlight=False)
         pairs = left
     restorer = load_restorer(model, choose_device(device))
-    if not restorer.has_quality and quality != 1:
-        errors.print(f"Note: {restorer.config.family} takes no quality score; --quality has no effect.")
+    settings = settle(restorer, quality, fidelity, adain)
     if aligned:
-        work = partial(_restore_crop, restorer=restorer, quality=quality, fidelity=fidelity, adain=adain)
+        work = partial(_restore_crop, restorer=restorer, settings=settings)
     else:
         check_word("--small-faces", small_faces, ("leave", "upscale"))
         check_word("--faces", faces, CHOICES)
@@ -66,9 +79,9 @@ def restore(
         restore_faces = partial(
             restore_photo,
             restorer=restorer,
-            quality=quality,
-            fidelity=fidelity,
-            adain=adain,
+            quality=settings.quality,
+            fidelity=settings.fidelity,
+            adain=settings.adain,
             min_size=min_face,
             upscale=partial(resize, size=(side, side)) if small_faces == "upscale" else None,
             visibility=visibility,
@@ -79,6 +92,6 @@ def restore(
         for_each(pairs, len(pairs), "Restoring", lambda pair: work(*pair), lambda pair: str(pair[0]))
 
 
-def _restore_crop(source: Path, target: Path, restorer: Restorer, quality: float, fidelity: float, adain: bool) -> None:
-    write_image(restore_aligned(restorer, read_image(source), quality, fidelity, adain)[0], target)
+def _restore_crop(source: Path, target: Path, restorer: Restorer, settings: Settings) -> None:
+    write_image(restore_aligned(restorer, read_image(source), settings)[0], target)
     output.print(str(target), highlight=False, soft_wrap=True, markup=False)

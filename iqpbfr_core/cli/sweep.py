@@ -11,25 +11,30 @@ from ..image import read_image, resize, write_image
 from ..quality import load_metric
 from ..restorer import check_range, load_restorer
 from .aligned import to_square
-from .console import choose_device, output
+from .console import ADAIN_HELP, choose_device, output, say
 
 
 def sweep(
     image: Path = typer.Argument(help="An aligned face."),
     out: Path = typer.Option(..., "-o", "--out", help="Picture to write."),
     qualities: str = typer.Option("0,0.25,0.5,0.75,1", "--quality", help="Quality values, one column each."),
-    fidelities: str = typer.Option("0.5", "--fidelity", help="Fidelity values, one row each."),
+    fidelities: str | None = typer.Option(
+        None, "--fidelity", help="Fidelity values, one row each; default: what the model is best run at."
+    ),
     metric: str = typer.Option("builtin", help="'builtin', or a pyiqa metric: the score written on each face."),
     model: str = typer.Option("builtin", help="'builtin', or a weight file."),
-    adain: bool = typer.Option(True, help="Match feature statistics to the input, as the official scripts do."),
+    adain: bool | None = typer.Option(None, help=ADAIN_HELP),
     weights: Path | None = typer.Option(None, help="Folder with the metric's weights; default: pyiqa's own cache."),
     download: bool = typer.Option(False, "--download", help="Download missing weights of this metric."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
     """Restore one aligned face at several qualities and fidelities: a labelled grid with scores."""
-    wanted, kept = _numbers("quality", qualities), _numbers("fidelity", fidelities)
+    wanted = _numbers("quality", qualities)
+    kept = [] if fidelities is None else _numbers("fidelity", fidelities)
     where = choose_device(device)
     restorer = load_restorer(model, where)
+    kept = kept or [restorer.supports.default_fidelity]
+    say(note for value in wanted for note in restorer.settings(value).notes)
     score = load_metric(metric, where, weights, download)
     side = restorer.config.resolution
     with torch.inference_mode():

@@ -24,6 +24,12 @@ class FidelityFusion(nn.Module):
         self.scale = branch()
         self.shift = branch()
 
+    @property
+    def is_trained(self) -> bool:
+        """Training leaves no normalisation at exactly one and zero."""
+        norm: Any = self.encode_enc.norm1
+        return not (bool((norm.weight == 1).all()) and bool((norm.bias == 0).all()))
+
     def forward(self, encoder: Tensor, generator: Tensor, weight: float | Tensor) -> Tensor:
         """encoder, generator: (B, C, H, W); weight: number or (B, 1, 1, 1) in [0, 1]."""
         h = self.encode_enc(torch.cat([encoder, generator], dim=1))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import RestorerConfig
+from ..config import RestorerConfig, Supports
 from ..layers.adain import adain as adaptive_instance_norm
 from ..layers.attention import TransformerLayer
 from ..layers.conditioning import BinnedScores, ContinuousScore, score_bin
@@ -24,6 +24,10 @@ from .autoencoder import Encoder, Generator
 from .codebook import Codebook, to_map, to_tokens
 
 HEAD_DIM = 64
+# IQPIR's trained scores, (lowest, best) per table. Of the 10 bins of one score FFHQ fills 5 to 9, and its authors ask for
+# .9. Models told several scores have 20 bins each; their authors ask for .66 of the first metric and .91 of the others.
+_SCORES = (0.5, 0.9)
+_FIRST_OF_SEVERAL, _NEXT_OF_SEVERAL = (0.0, 0.66), (0.0, 0.91)
 
 
 class CodeRestorer(nn.Module):
@@ -66,17 +70,66 @@ class CodeRestorer(nn.Module):
         """In the order of the logits' and indices' last axis: (HQ+, common), or (common,)."""
         return (self.quantize_aesthetic, self.quantize) if self.config.num_hq_codes else (self.quantize,)
 
+    @property
+    def supports(self) -> Supports:
+        """What these weights were trained for."""
+        config, task = self.config, self._task
+        defaults = {"inpaint": 1.0, "colorize": 0.0, "restore": 0.0 if config.family == "iqpir" else config.fidelity}
+        # Modules of ours that are not trained yet are the identity; published ones are at their random start.
+        is_fused = config.family == "iqpbfr" or all(fusion.is_trained for fusion in self.fuse_convs_dict.values())
+        scores: tuple[tuple[float, float], ...] = ()
+        quality = None
+        if config.conditioning == "adaln":
+            scores, quality = (config.score_range,), (0.0, 1.0)
+        elif config.conditioning == "add":
+            scores, quality = (_SCORES,), _SCORES
+        elif config.conditioning == "add_multi":
+            scores = (_FIRST_OF_SEVERAL, *[_NEXT_OF_SEVERAL] * (len(config.score_bins) - 1))
+            quality = (0.0, 1.0)
+        return Supports(
+            task=task,
+            quality=quality,
+            scores=scores,
+            fidelity=bool(config.fusion) and is_fused,
+            default_fidelity=defaults[task] if is_fused else 0.0,
+            adain=task != "inpaint",
+        )
+
+    @property
+    def _task(self) -> str:
+        """Only CodeFormer's two special models leave out fusion at 256 px; inpainting has half the codes."""
+        if self.config.family != "codeformer" or self.config.fusion != (32, 64, 128):
+            return "restore"
+        return "inpaint" if self.config.num_codes == 512 else "colorize"
+
     def encode(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         """(B, 3, R, R) -> features z (B, C, t, t) and skips {resolution: map}."""
         return self.encoder(images)
 
+    def score(self, quality: Tensor) -> Tensor:
+        """The scores that a wanted quality in [0, 1] stands for, within what was trained.
+
+        "adaln": (B,), 0 to 1 is the whole of `score_range`. "add": (B,), the score itself, up to its best. "add_multi":
+        (B, metrics); of a quality (B,), 1 is each metric's own best, and of (B, metrics), each is a score itself.
+        """
+        low, high = torch.tensor(self.supports.scores, device=quality.device).unbind(-1)
+        if self.config.conditioning == "adaln":
+            return low + quality * (high - low)
+        if self.config.conditioning == "add":
+            return quality.clamp(low, high)
+        return (quality[:, None] * high if quality.ndim == 1 else quality).clamp(low, high)
+
     def condition(self, z: Tensor, score: Tensor | None) -> Tensor:
-        """Add the score to the features, for models that are told the score that way; others return `z` unchanged."""
+        """Add the score to the features, for models that are told the score that way; others return `z` unchanged.
+
+        score: (B,), or (B, metrics) for "add_multi".
+        """
         if score is None or self.config.conditioning not in ("add", "add_multi"):
             return z
         tables: Any = [self.score_embed] if self.config.conditioning == "add" else self.score_embed
-        for table, bins in zip(tables, self.config.score_bins, strict=True):
-            index = score_bin(score, bins).to(z.device)
+        scores = score.reshape(len(score), len(self.config.score_bins)).unbind(1)
+        for table, bins, told in zip(tables, self.config.score_bins, scores, strict=True):
+            index = score_bin(told, bins).to(z.device)
             entry = nn.functional.embedding(index, table.weight.to(device=z.device)).to(z.dtype)
             z = z + entry.reshape(z.shape)
         return z

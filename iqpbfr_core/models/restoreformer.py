@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..config import RestorerConfig
+from ..config import RestorerConfig, Supports
 from ..layers.attention import CrossAttentionBlock
 from ..layers.residual import Downsample, ResidualBlock, Upsample, group_norm
 from .codebook import Codebook, to_map, to_tokens
@@ -133,6 +133,10 @@ class RestoreFormer(nn.Module):
     @property
     def codebooks(self) -> tuple[Codebook, ...]:
         return (self.quantize,)
+
+    @property
+    def supports(self) -> Supports:
+        return Supports()
 
     def encode(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         z, skips = self.encoder(images)

@@ -51,6 +51,20 @@ def test_equals_the_authors_numbers(restorer, reference, case, lookup, decode):
         np.testing.assert_allclose(F.avg_pool2d(image, 8)[0], expected[f"{case}/image_64"], atol=2e-3)
 
 
+@torch.no_grad()
+def test_defaults_are_the_authors_command(tmp_path):
+    """`-w 0 -score 0.9` for IQPIR, whatever else could be asked."""
+    torch.save({"params_ema": formula.filled_weights("iqpir_dual_add")}, tmp_path / "iqpir.pth")
+    restorer = load_restorer(tmp_path / "iqpir.pth")
+    expected = np.load(formula.REFERENCES / "ref_iqpir.npz")["iqpir/add_s0.9_a0.8_w0_adain/image_64"]
+    face = (formula.filled_image() + 1) / 2
+    features = restorer.encode(face)
+    codes = restorer.lookup(features)
+    image = restorer.decode_raw(codes, features, restorer.supports.default_fidelity)
+    np.testing.assert_allclose(F.avg_pool2d(image, 8)[0], expected, atol=2e-3)
+    assert torch.equal(restorer.restore(face), restorer.decode(codes, features))
+
+
 @pytest.mark.parametrize("name", ["codeformer_colorization", "codeformer_inpainting"])
 def test_variants_are_recognised(name, tmp_path):
     torch.save({"params_ema": formula.filled_weights(name)}, tmp_path / "variant.pth")
