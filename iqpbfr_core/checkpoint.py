@@ -6,7 +6,6 @@ config, which then has to agree with the shapes.
 """
 
 import os
-import re
 from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -20,8 +19,8 @@ from torch import Tensor, nn
 from .config import RestorerConfig
 from .errors import CheckpointError, WeightsNotFoundError
 from .image import write_atomically
-from .models.code_restorer import CodeRestorer
-from .models.restoreformer import RestoreFormer
+from .models import code_restorer, restoreformer
+from .models.family import Family, Network
 from .torch_file import read_torch_file
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -31,6 +30,8 @@ _BUILTIN_FILE = "small.safetensors"
 # Containers in the order in which they are looked for: averaged weights first.
 _CONTAINERS = ("params_ema", "params", "state_dict", "model")
 _SHOWN = 6
+# In the order in which they are tried.
+FAMILIES = (code_restorer.FAMILY, restoreformer.FAMILY)
 
 StateDict = dict[str, Tensor]
 
@@ -74,159 +75,56 @@ def _unwrap(content: Any, file: Path) -> StateDict:
     return weights
 
 
-def _without_prefix(weights: StateDict) -> StateDict:
-    """Lightning files: keep the network below `vqvae.`; DDP files: drop `module.`. Training losses are left out."""
-    for prefix in ("vqvae.", "module."):
-        if any(key.startswith(prefix) for key in weights):
-            return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    return {k: v for k, v in weights.items() if not k.startswith("loss.")}
+def find_family(weights: StateDict) -> tuple[Family, StateDict]:
+    """The family a state dict belongs to, and its tensors under that family's names.
+
+    Lightning files keep a network below `vqvae.`, DDP files below `module.`; losses of a training are left out.
+
+    Raises:
+        CheckpointError: no supported family has such keys; the message says what was looked for.
+    """
+    for prefix in ("", "vqvae.", "module."):
+        named = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        named = {k: v for k, v in named.items() if not k.startswith("loss.")}
+        for family in FAMILIES:
+            if all(key in named for key in family.keys):
+                return family, named
+    wanted = "; ".join(f"{', '.join(family.names)} ({', '.join(family.keys)})" for family in FAMILIES)
+    raise CheckpointError(
+        f"no supported family has these keys. The file has {len(weights)} tensors: {_list(weights)}. Tried: {wanted}."
+    )
 
 
 def infer_config(weights: StateDict) -> RestorerConfig:
     """The architecture a state dict belongs to, from names and shapes alone.
 
     Raises:
-        CheckpointError: no supported family has such keys; the message says what was looked for.
+        CheckpointError: no supported family has such keys, or they do not fit it.
     """
-    for matches, read in ((_is_code_restorer, _read_code_restorer), (_is_restoreformer, _read_restoreformer)):
-        if matches(weights):
-            try:
-                return read(weights)
-            except (KeyError, IndexError, ValueError) as error:
-                raise CheckpointError(f"the keys look like a known family but do not fit it: {error!r}.") from error
-    raise CheckpointError(
-        "no supported family has these keys. Tried: codeformer, iqpir and iqpbfr (need encoder.blocks.0.weight, "
-        "idx_pred_layer.1.weight, quantize.embedding.weight), restoreformer and restoreformer_plus_plus (need "
-        f"encoder.conv_in.weight, decoder.conv_in.weight, quant_conv.weight). The file has {len(weights)} tensors: {_list(weights)}."
-    )
+    family, weights = find_family(weights)
+    try:
+        return family.read_config(weights)
+    except (KeyError, IndexError, ValueError) as error:
+        raise CheckpointError(f"the keys look like {family.names[0]} but do not fit it: {error!r}.") from error
 
 
-def _is_code_restorer(weights: StateDict) -> bool:
-    wanted = ("encoder.blocks.0.weight", "idx_pred_layer.1.weight", "quantize.embedding.weight", "position_emb")
-    return all(key in weights for key in wanted)
-
-
-def _is_restoreformer(weights: StateDict) -> bool:
-    wanted = ("encoder.conv_in.weight", "decoder.conv_in.weight", "quant_conv.weight", "quantize.embedding.weight")
-    return all(key in weights for key in wanted)
-
-
-def _levels(weights: StateDict, prefix: str) -> tuple[list[int], list[int]]:
-    """Widths and residual depths per level of a flat list of blocks, in the order in which they run.
-
-    Blocks are told apart by their parameters: `conv1` residual, `conv` a change of resolution, `q` attention.
-    """
-    count = 1 + max(int(m[1]) for key in weights if (m := re.match(rf"{re.escape(prefix)}\.(\d+)\.", key)))
-    widths, depths = [], []
-    depth, width = 0, len(weights[f"{prefix}.0.weight"])
-    for index in range(count):
-        block = f"{prefix}.{index}"
-        if f"{block}.conv1.weight" in weights:
-            depth, width = depth + 1, len(weights[f"{block}.conv1.weight"])
-        elif f"{block}.conv.weight" in weights:
-            widths, depths = [*widths, width], [*depths, depth]
-            depth = 0
-    return [*widths, width], [*depths, depth]
-
-
-def _read_code_restorer(weights: StateDict) -> RestorerConfig:
-    _, encoder_depths = _levels(weights, "encoder.blocks")
-    encoder_depths[-1] -= 2  # the two residual blocks around the middle attention
-    widths, generator_depths = _levels(weights, "generator.blocks")
-    generator_depths[0] -= 2
-    last = max(int(key.split(".")[2]) for key in weights if key.startswith("generator.blocks."))
-    head = _root(len(weights[f"generator.blocks.{last}.weight"]) / 3)
-    stem = _root(weights["encoder.blocks.0.weight"].shape[1] / 3)
-    num_tokens, lookup_dim = weights["position_emb"].shape
-    resolution = _root(num_tokens) * 2 ** (len(widths) - 1) * head
-    conditioning, score_bins = _read_conditioning(weights)
-    num_codes, code_dim = weights["quantize.embedding.weight"].shape
-    hq = weights.get("quantize_aesthetic.embedding.weight")
-    published = conditioning != "adaln" and stem == head == 1
-    is_plain = hq is None and conditioning == "none"
-    return RestorerConfig(
-        family="iqpbfr" if not published else "codeformer" if is_plain else "iqpir",
-        resolution=resolution,
-        stem=stem,
-        head=head,
-        widths=tuple(reversed(widths)),
-        encoder_depths=tuple(encoder_depths),
-        generator_depths=tuple(reversed(generator_depths)),
-        code_dim=code_dim,
-        num_codes=num_codes,
-        num_hq_codes=0 if hq is None else len(hq),
-        conditioning=conditioning,
-        score_bins=score_bins,
-        lookup_dim=lookup_dim,
-        lookup_layers=1 + max((int(k.split(".")[1]) for k in weights if k.startswith("ft_layers.")), default=-1),
-        lookup_mlp_dim=len(weights["ft_layers.0.linear1.weight"]),
-        fusion=tuple(sorted({int(k.split(".")[1]) for k in weights if k.startswith("fuse_convs_dict.")})),
-        alpha=0.8 if published else 1.0,  # not in the file: what each family was trained with
-    )
-
-
-def _read_conditioning(weights: StateDict) -> tuple[str, tuple[int, ...]]:
-    if "score_embed.null" in weights:
-        return "adaln", ()
-    if "score_embed.weight" in weights:
-        if "ft_layers.0.adaLN_modulation.1.weight" in weights:
-            raise ValueError("IQPIR's 'adain' score mode (ft_layers.*.adaLN_modulation) is not supported")
-        return "add", (len(weights["score_embed.weight"]),)
-    tables = sorted(int(k.split(".")[1]) for k in weights if re.fullmatch(r"score_embed\.\d+\.weight", k))
-    if tables:
-        return "add_multi", tuple(len(weights[f"score_embed.{i}.weight"]) for i in tables)
-    return "none", ()
-
-
-def _read_restoreformer(weights: StateDict) -> RestorerConfig:
-    def dims(prefix: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        levels = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith(f"{prefix}."))
-        widths = tuple(len(weights[f"{prefix}.{i}.block.0.conv1.weight"]) for i in range(levels))
-        depths = tuple(
-            1 + max(int(k.split(".")[4]) for k in weights if k.startswith(f"{prefix}.{i}.block."))
-            for i in range(levels)
-        )
-        return widths, depths
-
-    widths, encoder_depths = dims("encoder.down")
-    _, generator_depths = dims("decoder.up")
-    num_codes, code_dim = weights["quantize.embedding.weight"].shape
-    is_plus_plus = f"decoder.up.{len(widths) - 2}.attn.0.q.weight" in weights
-    return RestorerConfig(
-        family="restoreformer_plus_plus" if is_plus_plus else "restoreformer",
-        resolution=16 * 2 ** (len(widths) - 1),  # attention everywhere in these models means 16 x 16 tokens
-        widths=widths,
-        encoder_depths=encoder_depths,
-        generator_depths=generator_depths,
-        code_dim=code_dim,
-        num_codes=num_codes,
-        fusion=(),
-        lookup_layers=0,
-        attention_heads=4 if is_plus_plus else 8,  # not in the file: the authors' configurations
-    )
-
-
-def _root(number: float) -> int:
-    root = round(number**0.5)
-    if root * root != number:
-        raise ValueError(f"{number} is not a square number")
-    return root
-
-
-def build_network(config: RestorerConfig, operations: Any = nn) -> CodeRestorer | RestoreFormer:
+def build_network(config: RestorerConfig, operations: Any = nn) -> Network:
     """The network of `config` with untrained weights."""
-    architecture = RestoreFormer if config.family.startswith("restoreformer") else CodeRestorer
-    return architecture(config, operations)
+    for family in FAMILIES:
+        if config.family in family.names:
+            return family.build(config, operations)
+    names = ", ".join(name for family in FAMILIES for name in family.names)
+    raise CheckpointError(f"unknown family {config.family!r}; supported are {names}.")
 
 
-def load_network(source: str | os.PathLike[str], operations: Any = nn) -> CodeRestorer | RestoreFormer:
+def load_network(source: str | os.PathLike[str], operations: Any = nn) -> Network:
     """Network and weights from a file, or from the package for "builtin"; see `load_restorer`."""
     if source == BUILTIN:
         with as_file(files(_PACKAGE) / "weights" / _BUILTIN_FILE) as path:
             return load_network(path, operations)
     weights, metadata = read_weights(source)
-    weights = _without_prefix(weights)
     try:
+        _, weights = find_family(weights)
         config = RestorerConfig.from_json(metadata["config"]) if "config" in metadata else infer_config(weights)
         with torch.device("meta"):
             network = build_network(config, operations)

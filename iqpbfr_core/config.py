@@ -1,7 +1,7 @@
 """What a restorer is made of and what it was trained for, as plain frozen data.
 
-One family covers CodeFormer, IQPIR and our own models; RestoreFormer(++) is described by the same fields where they
-apply. A config rides inside the metadata of every `.safetensors` file we write.
+One family covers CodeFormer, IQPIR and our own models; the others are described by the same fields where they apply.
+A config rides inside the metadata of every `.safetensors` file we write.
 """
 
 import dataclasses
@@ -11,7 +11,6 @@ from typing import Any
 
 from .errors import CheckpointError
 
-FAMILIES = ("codeformer", "iqpir", "iqpbfr", "restoreformer", "restoreformer_plus_plus")
 CONDITIONINGS = ("none", "add", "add_multi", "adaln")
 TASKS = ("restore", "colorize", "inpaint")
 
@@ -44,7 +43,7 @@ class RestorerConfig:
     """Architecture of a restorer. The defaults are CodeFormer's.
 
     Attributes:
-        family: one of FAMILIES.
+        family: what kind of network, one of the names of the families in `models`.
         resolution: side of the aligned face in pixels.
         stem: pixel-unshuffle factor before the encoder (1 for published models).
         head: pixel-shuffle factor after the generator (1 for published models).
@@ -88,8 +87,6 @@ class RestorerConfig:
     fidelity: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise CheckpointError(f"unknown family {self.family!r}; supported are {', '.join(FAMILIES)}.")
         if self.conditioning not in CONDITIONINGS:
             raise CheckpointError(f"unknown conditioning {self.conditioning!r}; there are {', '.join(CONDITIONINGS)}.")
         if self.resolution != self.token_side * self.head * 2 ** (len(self.widths) - 1):

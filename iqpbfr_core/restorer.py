@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -17,10 +18,7 @@ from torch import Tensor
 from .config import RestorerConfig, Supports
 from .errors import InputError
 from .image import check_images, from_network, to_network
-from .models.code_restorer import CodeRestorer
-from .models.restoreformer import RestoreFormer
-
-Network = CodeRestorer | RestoreFormer
+from .models.family import Network
 
 
 @dataclass(frozen=True)
@@ -116,11 +114,15 @@ class Restorer:
 
     @property
     def device(self) -> torch.device:
-        return self._compute_device or self.network.quantize.embedding.weight.device
+        return self._compute_device or self._a_weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.network.quantize.embedding.weight.dtype
+        return self._a_weight.dtype
+
+    @property
+    def _a_weight(self) -> Tensor:
+        return next(chain(self.network.parameters(), self.network.buffers()))
 
     @functools.cached_property
     def codebook_id(self) -> str:
@@ -309,7 +311,7 @@ class Restorer:
         wanted = torch.as_tensor(quality, dtype=torch.float32, device=self.device)
         if wanted.ndim == 0:
             wanted = wanted.expand(batch)
-        allowed = [(batch,)]
+        allowed: list[tuple[int, ...]] = [(batch,)]
         if self.config.conditioning == "add_multi":
             allowed.append((batch, len(self.config.score_bins)))
         if tuple(wanted.shape) not in allowed:

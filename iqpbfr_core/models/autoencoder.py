@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from ..config import RestorerConfig
 from ..layers.attention import AttentionBlock
 from ..layers.residual import Downsample, ResidualBlock, Upsample, group_norm
+from .family import StateDict, count
 
 
 class Encoder(nn.Module):
@@ -92,3 +93,20 @@ class Generator(nn.Module):
                 side = self.taps[index]
                 x = fusion[str(side)](skips[side], x, fidelity)
         return self.shuffle(x)
+
+
+def levels(weights: StateDict, prefix: str) -> tuple[list[int], list[int]]:
+    """Widths and residual depths per level of a flat list of blocks, in the order in which they run.
+
+    Blocks are told apart by their parameters: `conv1` residual, `conv` a change of resolution, `q` attention.
+    """
+    widths, depths = [], []
+    depth, width = 0, len(weights[f"{prefix}.0.weight"])
+    for index in range(count(weights, prefix)):
+        block = f"{prefix}.{index}"
+        if f"{block}.conv1.weight" in weights:
+            depth, width = depth + 1, len(weights[f"{block}.conv1.weight"])
+        elif f"{block}.conv.weight" in weights:
+            widths, depths = [*widths, width], [*depths, depth]
+            depth = 0
+    return [*widths, width], [*depths, depth]

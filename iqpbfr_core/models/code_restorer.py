@@ -10,6 +10,7 @@ Xiao et al. 2026, arXiv 2603.29773. Parameter names are those of the published c
 without translation.
 """
 
+import re
 from typing import Any
 
 import torch
@@ -20,8 +21,9 @@ from ..layers.adain import adain as adaptive_instance_norm
 from ..layers.attention import TransformerLayer
 from ..layers.conditioning import BinnedScores, ContinuousScore, score_bin
 from ..layers.fusion import FidelityFusion
-from .autoencoder import Encoder, Generator
+from .autoencoder import Encoder, Generator, levels
 from .codebook import Codebook, to_map, to_tokens
+from .family import Family, Network, StateDict, count, square_root
 
 HEAD_DIM = 64
 # IQPIR's trained scores, (lowest, best) per table. Of the 10 bins of one score FFHQ fills 5 to 9, and its authors ask for
@@ -30,7 +32,7 @@ _SCORES = (0.5, 0.9)
 _FIRST_OF_SEVERAL, _NEXT_OF_SEVERAL = (0.0, 0.66), (0.0, 0.91)
 
 
-class CodeRestorer(nn.Module):
+class CodeRestorer(Network):
     """Encoder, codebooks, lookup and generator. Images are (B, 3, R, R) in [-1, 1]."""
 
     def __init__(self, config: RestorerConfig, operations: Any = nn) -> None:
@@ -173,3 +175,60 @@ class CodeRestorer(nn.Module):
         if adain:
             z_q = adaptive_instance_norm(z_q, z)
         return self.generator(z_q, self.fuse_convs_dict, skips, fidelity)
+
+
+def _read_config(weights: StateDict) -> RestorerConfig:
+    _, encoder_depths = levels(weights, "encoder.blocks")
+    encoder_depths[-1] -= 2  # the two residual blocks around the middle attention
+    widths, generator_depths = levels(weights, "generator.blocks")
+    generator_depths[0] -= 2
+    last = count(weights, "generator.blocks") - 1
+    head = square_root(len(weights[f"generator.blocks.{last}.weight"]) / 3)
+    stem = square_root(weights["encoder.blocks.0.weight"].shape[1] / 3)
+    num_tokens, lookup_dim = weights["position_emb"].shape
+    resolution = square_root(num_tokens) * 2 ** (len(widths) - 1) * head
+    conditioning, score_bins = _read_conditioning(weights)
+    num_codes, code_dim = weights["quantize.embedding.weight"].shape
+    hq = weights.get("quantize_aesthetic.embedding.weight")
+    published = conditioning != "adaln" and stem == head == 1
+    is_plain = hq is None and conditioning == "none"
+    return RestorerConfig(
+        family="iqpbfr" if not published else "codeformer" if is_plain else "iqpir",
+        resolution=resolution,
+        stem=stem,
+        head=head,
+        widths=tuple(reversed(widths)),
+        encoder_depths=tuple(encoder_depths),
+        generator_depths=tuple(reversed(generator_depths)),
+        code_dim=code_dim,
+        num_codes=num_codes,
+        num_hq_codes=0 if hq is None else len(hq),
+        conditioning=conditioning,
+        score_bins=score_bins,
+        lookup_dim=lookup_dim,
+        lookup_layers=count(weights, "ft_layers"),
+        lookup_mlp_dim=len(weights["ft_layers.0.linear1.weight"]),
+        fusion=tuple(sorted({int(k.split(".")[1]) for k in weights if k.startswith("fuse_convs_dict.")})),
+        alpha=0.8 if published else 1.0,  # not in the file: what each family was trained with
+    )
+
+
+def _read_conditioning(weights: StateDict) -> tuple[str, tuple[int, ...]]:
+    if "score_embed.null" in weights:
+        return "adaln", ()
+    if "score_embed.weight" in weights:
+        if "ft_layers.0.adaLN_modulation.1.weight" in weights:
+            raise ValueError("IQPIR's 'adain' score mode (ft_layers.*.adaLN_modulation) is not supported")
+        return "add", (len(weights["score_embed.weight"]),)
+    tables = sorted(int(k.split(".")[1]) for k in weights if re.fullmatch(r"score_embed\.\d+\.weight", k))
+    if tables:
+        return "add_multi", tuple(len(weights[f"score_embed.{i}.weight"]) for i in tables)
+    return "none", ()
+
+
+FAMILY = Family(
+    names=("codeformer", "iqpir", "iqpbfr"),
+    keys=("encoder.blocks.0.weight", "idx_pred_layer.1.weight", "quantize.embedding.weight", "position_emb"),
+    read_config=_read_config,
+    build=CodeRestorer,
+)

@@ -1,18 +1,19 @@
 """RestoreFormer (Wang et al. 2022, arXiv 2201.06374) and RestoreFormer++ (2023, arXiv 2308.07228).
 
 No code prediction: the nearest code of the encoder's output, then a decoder whose attention looks back at the
-encoder's maps. The networks differ in the number of heads and in one more attention scale of ++. The interface is
-CodeRestorer's; negative distances to the codes serve as logits. There is no score, no fidelity knob and no AdaIN.
+encoder's maps. The networks differ in the number of heads and in one more attention scale of ++. There is no score, no
+fidelity knob and no AdaIN.
 """
 
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..config import RestorerConfig, Supports
+from ..config import RestorerConfig
 from ..layers.attention import CrossAttentionBlock
 from ..layers.residual import Downsample, ResidualBlock, Upsample, group_norm
-from .codebook import Codebook, to_map, to_tokens
+from .codebook import Codebook
+from .family import Family, SingleBook, StateDict, count
 
 
 def _residual_block(in_dim: int, out_dim: int, operations: Any) -> ResidualBlock:
@@ -118,8 +119,8 @@ class _Decoder(nn.Module):
         return self.conv_out(nn.functional.silu(self.norm_out(x)))
 
 
-class RestoreFormer(nn.Module):
-    """Same interface as CodeRestorer. Images are (B, 3, R, R) in [-1, 1]."""
+class RestoreFormer(SingleBook):
+    """Images are (B, 3, R, R) in [-1, 1]."""
 
     def __init__(self, config: RestorerConfig, operations: Any = nn) -> None:
         super().__init__()
@@ -131,32 +132,51 @@ class RestoreFormer(nn.Module):
         self.decoder = _Decoder(config, operations)
 
     @property
-    def codebooks(self) -> tuple[Codebook, ...]:
-        return (self.quantize,)
-
-    @property
-    def supports(self) -> Supports:
-        return Supports()
+    def codebook(self) -> Codebook:
+        return self.quantize
 
     def encode(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         z, skips = self.encoder(images)
         return self.quant_conv(z), skips
-
-    def condition(self, z: Tensor, score: Tensor | None) -> Tensor:
-        return z
-
-    def logits(self, z: Tensor, score: Tensor | None) -> Tensor:
-        """Negative squared distances to every code, (B, N, K, 1)."""
-        return -self.quantize.distances(to_tokens(z))[..., None]
-
-    def quantise(self, indices: Tensor, alpha: Tensor | float, like: Tensor) -> Tensor:
-        return to_map(self.quantize.lookup(indices[..., 0], like), self.config.token_side)
-
-    def mix(self, weights: Tensor, alpha: Tensor | float) -> Tensor:
-        return to_map(self.quantize.mix(weights[..., 0]), self.config.token_side)
 
     def generate(
         self, z_q: Tensor, z: Tensor, skips: dict[int, Tensor], fidelity: Tensor | float = 0.0, adain: bool = False
     ) -> Tensor:
         """Fidelity and AdaIN do not exist in this family and change nothing."""
         return self.decoder(self.post_quant_conv(z_q), skips)
+
+
+def _read_config(weights: StateDict) -> RestorerConfig:
+    def dims(prefix: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        levels = count(weights, prefix)
+        widths = tuple(len(weights[f"{prefix}.{i}.block.0.conv1.weight"]) for i in range(levels))
+        depths = tuple(
+            1 + max(int(k.split(".")[4]) for k in weights if k.startswith(f"{prefix}.{i}.block."))
+            for i in range(levels)
+        )
+        return widths, depths
+
+    widths, encoder_depths = dims("encoder.down")
+    _, generator_depths = dims("decoder.up")
+    num_codes, code_dim = weights["quantize.embedding.weight"].shape
+    is_plus_plus = f"decoder.up.{len(widths) - 2}.attn.0.q.weight" in weights
+    return RestorerConfig(
+        family="restoreformer_plus_plus" if is_plus_plus else "restoreformer",
+        resolution=16 * 2 ** (len(widths) - 1),  # attention everywhere in these models means 16 x 16 tokens
+        widths=widths,
+        encoder_depths=encoder_depths,
+        generator_depths=generator_depths,
+        code_dim=code_dim,
+        num_codes=num_codes,
+        fusion=(),
+        lookup_layers=0,
+        attention_heads=4 if is_plus_plus else 8,  # not in the file: the authors' configurations
+    )
+
+
+FAMILY = Family(
+    names=("restoreformer", "restoreformer_plus_plus"),
+    keys=("encoder.conv_in.weight", "decoder.conv_in.weight", "quant_conv.weight", "quantize.embedding.weight"),
+    read_config=_read_config,
+    build=RestoreFormer,
+)
