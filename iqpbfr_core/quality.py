@@ -7,7 +7,7 @@ Noncommercial licence, imported only when one is asked for), and their weights a
 import os
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -116,8 +116,9 @@ class BuiltinMetric:
 
     name, lower_better, score_range = BUILTIN, False, (0.0, 1.0)
 
-    def __init__(self, network: SeverityNet) -> None:
+    def __init__(self, network: SeverityNet, device: torch.device | str = "cpu") -> None:
         self.network = network.eval().requires_grad_(False)
+        self.device = torch.device(device)  # where it computes; weights that lie elsewhere come there as they are used
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.normalise(self.raw(images))
@@ -127,8 +128,7 @@ class BuiltinMetric:
 
     def raw(self, images: Tensor) -> Tensor:
         check_images(images)
-        device = next(self.network.parameters()).device
-        images = images.to(device=device, dtype=torch.float32)
+        images = images.to(device=self.device, dtype=torch.float32)
         shorter = min(images.shape[2:])
         if shorter != RESOLUTION:
             size = tuple(max(RESOLUTION, round(s * RESOLUTION / shorter)) for s in images.shape[2:])
@@ -138,6 +138,7 @@ class BuiltinMetric:
 
     def to(self, device: torch.device | str) -> "BuiltinMetric":
         self.network.to(device)
+        self.device = torch.device(device)
         return self
 
 
@@ -157,6 +158,7 @@ def load_metric(
     folder: str | os.PathLike[str] | None = None,
     download: bool = False,
     progress: Progress | None = None,
+    operations: Any = nn,
 ) -> Metric:
     """Load a quality metric.
 
@@ -166,6 +168,7 @@ def load_metric(
         folder: where its weights are; default `weights_folder()`.
         download: whether missing weights may be downloaded into that folder.
         progress: told how far a download is; see `download.fetch`.
+        operations: namespace with the layer classes of the built-in metric, such as torch.nn.
 
     Raises:
         MetricError: no such metric, or one that cannot be built here.
@@ -174,12 +177,12 @@ def load_metric(
     """
     if name == BUILTIN:
         with as_file(files(_PACKAGE) / "weights" / _BUILTIN_FILE) as path:
-            return BuiltinMetric(load_severity(path)).to(device)
+            return BuiltinMetric(load_severity(path, operations)).to(device)
     return pyiqa_metrics.load(name, Path(folder) if folder else weights_folder(), download, progress).to(device)
 
 
-def load_severity(path: str | os.PathLike[str]) -> SeverityNet:
+def load_severity(path: str | os.PathLike[str], operations: Any = nn) -> SeverityNet:
     """The built-in metric's network from a file written by `iqpbfr train metric`."""
-    network = SeverityNet()
+    network = SeverityNet(operations)
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
     return network

@@ -21,7 +21,13 @@ def fill(key: str, shape: list[int]) -> torch.Tensor:
     """The weights of state-dict entry `key`."""
     count = int(np.prod(shape))
     x = 2 * _noise(key, count) - 1
-    if "embedding.weight" in key or key.startswith("score_embed"):
+    if key == "body.bn1.running_var":
+        values = 1024 * (1 + 0.1 * x)
+    elif key.endswith("running_var"):
+        values = 1 + 0.1 * x
+    elif key.endswith(".bias"):
+        values = 0.05 * x
+    elif "embedding.weight" in key or key.startswith("score_embed"):
         values = x if "quantize" in key else 0.2 * x
     elif key == "position_emb":
         values = 0.1 * x

@@ -76,6 +76,14 @@ def test_core_does_not_know_comfyui():
         }
 
 
+def test_nothing_imports_facexlib():
+    """Its networks are ours by now; it is what tests compare with."""
+    for path in (*MODULES, *(ROOT / "nodes").glob("*.py")):
+        imports = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Import | ast.ImportFrom)]
+        names = {n.module or "" if isinstance(n, ast.ImportFrom) else n.names[0].name for n in imports}
+        assert not any(name.startswith("facexlib") for name in names), path
+
+
 def test_import_is_light():
     code = (
         "import sys, time; start = time.perf_counter(); import iqpbfr_core; "

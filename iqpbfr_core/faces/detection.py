@@ -1,34 +1,34 @@
-"""Find faces: facexlib's RetinaFace, batched over frames, in up to three passes.
+"""Find faces: RetinaFace, batched over frames, in up to three passes.
 
 The first two see every frame whole, at half the detection size and at that size: they find the large faces. The third
 sees frames larger than that again, sharper and in overlapping tiles: it finds the small ones. What they found is
 merged, each face once.
 
-RetinaFace: Deng et al. 2019, arXiv 1905.00641. Network and weights are facexlib's (MIT); anchors, decoding and
-suppression are computed here, on batches.
+RetinaFace: Deng et al. 2019, arXiv 1905.00641.
 """
 
 import os
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou, nms
 
-from ..checkpoint import read_weights
-from ..errors import CheckpointError, InputError, first_line
+from ..checkpoint import StateDict, read_weights
+from ..errors import CheckpointError, InputError
 from ..image import check_images, resize
+from ..models.retinaface import RetinaFace, RetinaFaceConfig, to_retinaface
+from .anchors import anchor_boxes, decode
 from .face import Faces, join
-from .weights import RETINAFACE_MOBILE, RETINAFACE_RESNET50, locate
+from .weights import RETINAFACE_MOBILE, RETINAFACE_RESNET50, load_strictly, locate
 
 DETECTORS = {"retinaface_resnet50": RETINAFACE_RESNET50, "retinaface_mobile0.25": RETINAFACE_MOBILE}
-_MEAN = (104.0, 117.0, 123.0)  # blue, green, red of 255: what the authors subtract
-_STRIDES = (8, 16, 32)
-_VARIANCE = (0.1, 0.2)
+_SMALL_ANCHORS = ((10, 20), (32, 64), (128, 256))
 _MAX_OVERLAP = 0.4  # intersection over union from which two boxes are one face
 _MIN_VOTE = 0.8  # intersection over union from which a box has a say in where the face is
 _MAX_INSIDE = 0.4  # share of a box inside a larger one from which it is a part of that face
@@ -36,39 +36,21 @@ _REACH = 1.25  # width of the widest face the network sees whole, in sides of it
 _TILE_OVERLAP = 0.25  # of the detection size: faces up to this size lie whole in some tile
 
 
-@dataclass(frozen=True)
-class Anchors:
-    """Side lengths in pixels of the two anchor boxes at each of the three strides."""
-
-    sides: tuple[tuple[int, int], ...] = ((16, 32), (64, 128), (256, 512))
-
-    def boxes(self, height: int, width: int, device: torch.device) -> Tensor:
-        """(A, 3): centre x, centre y and side of every anchor, in the order of the network's outputs."""
-        levels = []
-        for stride, sides in zip(_STRIDES, self.sides, strict=True):
-            y = (torch.arange(ceil(height / stride), device=device) + 0.5) * stride
-            x = (torch.arange(ceil(width / stride), device=device) + 0.5) * stride
-            side = torch.tensor(sides, device=device, dtype=torch.float32)
-            y, x, side = torch.meshgrid(y, x, side, indexing="ij")
-            levels.append(torch.stack((x, y, side), -1).reshape(-1, 3))
-        return torch.cat(levels)
-
-
 class Detector:
-    """RetinaFace and how it is applied; `network` is a plain module that may be moved and converted from outside.
+    """RetinaFace and how it is applied.
 
     Attributes:
-        network: RetinaFace; (B, 3, H, W) in its own scale -> boxes, class probabilities and landmarks per anchor.
-        anchors: the boxes its outputs refer to.
+        network: RetinaFace; may be moved and converted from outside.
+        device: where it computes; weights that lie elsewhere come there as they are used.
     """
 
-    def __init__(self, network: nn.Module, anchors: Anchors | None = None) -> None:
+    def __init__(self, network: RetinaFace, device: torch.device | str = "cpu") -> None:
         self.network = network.eval().requires_grad_(False)
-        self.anchors = anchors or Anchors()
+        self.device = torch.device(device)
 
     @property
-    def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+    def config(self) -> RetinaFaceConfig:
+        return self.network.config
 
     @property
     def dtype(self) -> torch.dtype:
@@ -77,6 +59,7 @@ class Detector:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Detector":
         """Move and convert the weights in place; returns itself."""
         self.network.to(device=device, dtype=dtype)
+        self.device = self.device if device is None else torch.device(device)
         return self
 
     @torch.no_grad()
@@ -139,22 +122,18 @@ class Detector:
                 found.append(Faces(boxes, landmarks, scores[whole], index, (height, width), len(frames)))
         faces = join(found)
         if not is_coarsest:  # wider faces come in pieces here; a coarser pass has them whole
-            faces = faces[faces.widths <= _REACH * max(map(max, self.anchors.sides))]
+            faces = faces[faces.widths <= _REACH * max(map(max, self.config.anchors))]
         return faces.scaled_to((int(frames.shape[2]), int(frames.shape[3])))
 
     def _run(self, tiles: Tensor, confidence: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Boxes (n, 4), landmarks (n, 5, 2) and scores (n,) of each tile (B, 3, h, w) in [0, 1], on the CPU."""
-        blue_green_red = tiles.flip(1) * 255 - torch.tensor(_MEAN, device=tiles.device)[:, None, None]
-        outputs = self.network(blue_green_red.to(self.dtype))
-        anchors = self.anchors.boxes(tiles.shape[2], tiles.shape[3], tiles.device)
-        for offsets, probabilities, points in zip(*(output.float() for output in outputs), strict=True):
-            scores = probabilities[:, 1]
+        outputs = self.network(to_retinaface(tiles).to(self.dtype))
+        anchors = anchor_boxes(self.config, tiles.shape[2], tiles.shape[3], tiles.device)
+        for offsets, logits, points in zip(*(output.float() for output in outputs), strict=True):
+            scores = logits.softmax(1)[:, 1]
             keep = scores >= confidence
-            centre, side = anchors[keep, :2], anchors[keep, 2:]
-            middle = centre + offsets[keep, :2] * _VARIANCE[0] * side
-            half = side * (offsets[keep, 2:] * _VARIANCE[1]).exp() / 2
-            landmarks = centre[:, None] + points[keep].reshape(-1, 5, 2) * _VARIANCE[0] * side[:, None]
-            yield torch.cat((middle - half, middle + half), 1).cpu(), landmarks.cpu(), scores[keep].cpu()
+            boxes, landmarks = decode(anchors[keep], offsets[keep], points[keep])
+            yield boxes.cpu(), landmarks.cpu(), scores[keep].cpu()
 
 
 def merge_duplicates(faces: Faces) -> Faces:
@@ -242,6 +221,7 @@ def load_detector(
     folder: str | os.PathLike[str] | None = None,
     download: bool = False,
     relu: bool | None = None,
+    operations: Any = nn,
 ) -> Detector:
     """Load a face detector.
 
@@ -253,6 +233,7 @@ def load_detector(
         download: whether missing weights may be downloaded into that folder.
         relu: the weights were trained with plain ReLU and anchors for smaller faces, which nothing in the file tells;
             None: they were if the file's name ends in `_relu`. facexlib's own were not.
+        operations: namespace with the layer classes, such as torch.nn.
 
     Raises:
         InputError: no such detector.
@@ -265,29 +246,23 @@ def load_detector(
         path = Path(source)
     else:
         raise InputError(f"unknown detector {str(source)!r}; there are {', '.join(DETECTORS)}, or give a weight file.")
-    network = _read_network(path)
-    anchors = Anchors()
-    if relu if relu is not None else path.stem.endswith("_relu"):
-        anchors = Anchors(((10, 20), (32, 64), (128, 256)))
-        for module in network.modules():
-            if isinstance(module, nn.LeakyReLU):
-                module.negative_slope = 0.0
-    return Detector(network, anchors).to(device, dtype)
-
-
-def _read_network(path: Path) -> nn.Module:
-    weights = {key.removeprefix("module."): value for key, value in read_weights(path)[0].items()}
-    name = "resnet50" if "body.layer2.0.conv1.weight" in weights else "mobile0.25"
-    from facexlib.detection.retinaface import RetinaFace
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # facexlib speaks torchvision's old dialect
-        network = RetinaFace(network_name=name, device="cpu")
+    weights, metadata = read_weights(path)
+    weights = {key.removeprefix("module."): value for key, value in weights.items()}
     try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: no RetinaFace of the kinds {', '.join(DETECTORS)} ({first_line(error)}). "
-            "facexlib's files are detection_Resnet50_Final.pth and detection_mobilenet0.25_Final.pth."
-        ) from error
-    return network
+        if "config" in metadata:
+            config = RetinaFaceConfig.from_json(metadata["config"])
+        else:
+            config = _infer_config(weights, path.stem.endswith("_relu") if relu is None else relu)
+        network = load_strictly(partial(RetinaFace, config, operations), weights, f"RetinaFace ({config.backbone})")
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return Detector(network).to(device, dtype)
+
+
+def _infer_config(weights: StateDict, relu: bool) -> RetinaFaceConfig:
+    """What a file without a config holds; slopes and anchors are those of the authors' configurations."""
+    if "body.layer2.0.conv1.weight" in weights:
+        return RetinaFaceConfig("resnet50", slope=0.0)
+    if relu:
+        return RetinaFaceConfig("mobile0.25", slope=0.0, anchors=_SMALL_ANCHORS)
+    return RetinaFaceConfig("mobile0.25", slope=0.1)

@@ -1,19 +1,21 @@
 """Where a restored crop is opaque: masks (N, 1, S, S) in [0, 1] that fade to 0 before the crop's edge."""
 
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoint import read_weights
-from ..errors import CheckpointError, InputError, first_line
+from ..errors import CheckpointError, InputError
 from ..image import resize, to_network
-from .weights import PARSENET, locate
+from ..models.parsenet import RESOLUTION, ParseNet
+from .weights import PARSENET, load_strictly, locate
 
 FEATHER = 0.25  # share of the half side over which the template's mask fades
-_PARSING_SIZE = 512
 # ParseNet's classes that belong to the restored face: skin, nose, glasses, eyes, brows, ears, mouth, lips, hair,
 # earrings. Left out: background (0), hat (14), necklace (16), neck (17), clothes (18).
 _FACE_CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15)
@@ -38,24 +40,31 @@ def smoothstep(x: Tensor) -> Tensor:
 
 
 class FaceParser:
-    """facexlib's ParseNet, reduced to one question: which pixels of an aligned crop are face and hair?"""
+    """ParseNet, reduced to one question: which pixels of an aligned crop are face and hair?
 
-    def __init__(self, network: nn.Module) -> None:
+    Attributes:
+        network: ParseNet; may be moved and converted from outside.
+        device: where it computes; weights that lie elsewhere come there as they are used.
+    """
+
+    def __init__(self, network: ParseNet, device: torch.device | str = "cpu") -> None:
         self.network = network.eval().requires_grad_(False)
+        self.device = torch.device(device)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "FaceParser":
         """Move and convert the weights in place; returns itself."""
         self.network.to(device=device, dtype=dtype)
+        self.device = self.device if device is None else torch.device(device)
         return self
 
     @torch.no_grad()
     def __call__(self, crops: Tensor, feather: float = FEATHER) -> Tensor:
         """Feathered masks (N, 1, S, S) of aligned crops (N, 3, S, S) in [0, 1]; never beyond the template's."""
-        weight = next(self.network.parameters())
-        inputs = resize(crops.to(weight.device, torch.float32), (_PARSING_SIZE, _PARSING_SIZE))
-        classes = self.network(to_network(inputs).to(weight.dtype))[0].argmax(1, keepdim=True)
+        dtype = next(self.network.parameters()).dtype
+        inputs = resize(crops.to(self.device, torch.float32), (RESOLUTION, RESOLUTION))
+        classes = self.network(to_network(inputs).to(dtype))[0].argmax(1, keepdim=True)
         is_face = torch.isin(classes, torch.tensor(_FACE_CLASSES, device=classes.device)).float()
-        soft = _fade_inwards(is_face, round(feather * _PARSING_SIZE / 4))
+        soft = _fade_inwards(is_face, round(feather * RESOLUTION / 4))
         size = crops.shape[-1]
         soft = F.interpolate(soft, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
         return soft.to(crops.device) * template_mask(size, feather, crops.device)
@@ -75,15 +84,12 @@ def load_parser(
     dtype: torch.dtype = torch.float32,
     folder: str | os.PathLike[str] | None = None,
     download: bool = False,
+    operations: Any = nn,
 ) -> FaceParser:
     """Load facexlib's ParseNet from `source`, or from `parsing_parsenet.pth` in `folder`; see `load_detector`."""
     path = locate(PARSENET, folder, download) if source is None else Path(source)
-    weights = read_weights(path)[0]
-    from facexlib.parsing.parsenet import ParseNet
-
-    network = ParseNet(in_size=_PARSING_SIZE, out_size=_PARSING_SIZE, parsing_ch=19)
     try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: not facexlib's ParseNet ({first_line(error)}).") from error
+        network = load_strictly(partial(ParseNet, operations), read_weights(path)[0], "ParseNet")
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     return FaceParser(network).to(device, dtype)

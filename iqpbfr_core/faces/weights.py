@@ -1,14 +1,21 @@
-"""Weight files of facexlib's networks: where they are looked for, and how a missing one is fetched on request."""
+"""Weight files of facexlib's networks: where they are looked for, how a missing one is fetched on request, how they load."""
 
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from torch import nn
 
+from ..checkpoint import StateDict
 from ..download import Progress, WeightFile, fetch
-from ..errors import WeightsNotFoundError
+from ..errors import CheckpointError, WeightsNotFoundError
 
+N = TypeVar("N", bound=nn.Module)
+
+_BATCH_COUNT = "num_batches_tracked"
 _RELEASES = "https://github.com/xinntao/facexlib/releases/download"
 
 RETINAFACE_RESNET50 = WeightFile(
@@ -70,3 +77,25 @@ def _facexlib_folders() -> list[Path]:
     """The folder facexlib itself downloads to, found without importing it."""
     spec = find_spec("facexlib")
     return [Path(place) / "weights" for place in spec.submodule_search_locations or []] if spec else []
+
+
+def load_strictly(build: Callable[[], N], weights: StateDict, name: str) -> N:
+    """The network that `build` makes, with these weights in float32.
+
+    Raises CheckpointError naming what is missing, left over or of another shape. How many batches a normalisation has
+    seen does not matter and may be absent.
+    """
+    with torch.device("meta"):
+        network = build()
+    expected = {k: v for k, v in network.state_dict().items() if not k.endswith(_BATCH_COUNT)}
+    given = {k: v for k, v in weights.items() if not k.endswith(_BATCH_COUNT)}
+    faults = {
+        "missing": [k for k in expected if k not in given],
+        "unexpected": [k for k in given if k not in expected],
+        "of another shape": [k for k in expected if k in given and given[k].shape != expected[k].shape],
+    }
+    if any(faults.values()):
+        found = "; ".join(f"{len(keys)} {what} ({', '.join(keys[:3])})" for what, keys in faults.items() if keys)
+        raise CheckpointError(f"does not hold the weights of {name}: {found}. Is it the right file?")
+    network.load_state_dict({key: value.float() for key, value in given.items()}, assign=True)
+    return network

@@ -5,9 +5,13 @@ Gatys et al. 2016) at four scales instead of looking for content. Batch normalis
 evaluation mode an image's score does not depend on its batch.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..layers.batch_norm import BatchNorm2d
 
 RESOLUTION = 256
 WIDTHS = (24, 48, 96, 160)
@@ -16,12 +20,12 @@ WIDTHS = (24, 48, 96, 160)
 class _Stage(nn.Module):
     """Residual stage that halves the resolution."""
 
-    def __init__(self, in_dim: int, out_dim: int) -> None:
+    def __init__(self, in_dim: int, out_dim: int, operations: Any) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_dim, out_dim, 3, stride=2, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(out_dim)
-        self.conv2 = nn.Conv2d(out_dim, out_dim, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out_dim)
+        self.conv1 = operations.Conv2d(in_dim, out_dim, 3, stride=2, padding=1, bias=False)
+        self.norm1 = BatchNorm2d(out_dim)
+        self.conv2 = operations.Conv2d(out_dim, out_dim, 3, padding=1, bias=False)
+        self.norm2 = BatchNorm2d(out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.norm1(self.conv1(x)))
@@ -31,10 +35,10 @@ class _Stage(nn.Module):
 class SeverityNet(nn.Module):
     """(B, 3, H, W) in [0, 1] to a score (B,) in (0, 1); 1 = undegraded. Trained for faces 256 pixels wide."""
 
-    def __init__(self) -> None:
+    def __init__(self, operations: Any = nn) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(_Stage(i, o) for i, o in zip((3, *WIDTHS[:-1]), WIDTHS, strict=True))
-        self.head = nn.Sequential(nn.Linear(2 * sum(WIDTHS), 128), nn.ReLU(), nn.Linear(128, 1))
+        self.stages = nn.ModuleList(_Stage(i, o, operations) for i, o in zip((3, *WIDTHS[:-1]), WIDTHS, strict=True))
+        self.head = nn.Sequential(operations.Linear(2 * sum(WIDTHS), 128), nn.ReLU(), operations.Linear(128, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         x = images * 2 - 1

@@ -10,12 +10,13 @@ from photos import DATA, detector_file, known_faces, needs_photos, read_photo_nu
 from iqpbfr_core.errors import CheckpointError, InputError, WeightsNotFoundError
 from iqpbfr_core.faces import alignment, segs, selection, tracks, weights
 from iqpbfr_core.faces.colour import is_grey, match_colour, to_grey
-from iqpbfr_core.faces.detection import Anchors, Detector, load_detector, merge_duplicates
+from iqpbfr_core.faces.detection import Detector, load_detector, merge_duplicates
 from iqpbfr_core.faces.face import Faces, join
 from iqpbfr_core.faces.masks import FaceParser, load_parser, template_mask
 from iqpbfr_core.faces.measures import flicker, seam
 from iqpbfr_core.faces.paste import paste
 from iqpbfr_core.image import read_image, resize
+from iqpbfr_core.models.retinaface import RetinaFace, RetinaFaceConfig
 from iqpbfr_core.restorer import Codes
 
 
@@ -111,15 +112,16 @@ def test_confidence_and_size_limits_hold(detector):
 def test_the_relu_setting_comes_from_the_name_or_the_caller(tmp_path, detector):
     renamed = tmp_path / "any_name.pth"
     renamed.write_bytes(detector_file().read_bytes())
-    assert load_detector(renamed).anchors == Anchors()
-    assert load_detector(renamed, relu=True).anchors == detector.anchors != Anchors()
+    assert load_detector(renamed).config == RetinaFaceConfig("mobile0.25", slope=0.1)
+    assert load_detector(renamed, relu=True).config == detector.config
+    assert detector.config == RetinaFaceConfig("mobile0.25", slope=0.0, anchors=((10, 20), (32, 64), (128, 256)))
 
 
 @pytest.mark.parametrize(
     "wrong", [{"confidence": 0}, {"min_size": -1}, {"size": 10}, {"batch_size": 0}, {"detail": -1}]
 )
 def test_detection_options_out_of_range_are_refused(wrong):
-    detector = Detector(torch.nn.Conv2d(1, 1, 1))
+    detector = Detector(RetinaFace(RetinaFaceConfig("mobile0.25", slope=0.1)))
     with pytest.raises(InputError, match=r"must"):
         detector(torch.zeros(1, 3, 64, 64), **wrong)
 
