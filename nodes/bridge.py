@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import comfy.model_management as management
+import comfy.model_patcher
 import comfy.ops
 import comfy.utils
 import folder_paths
 import torch
-from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..iqpbfr_core.checkpoint import SUFFIXES, load_network
@@ -22,7 +22,7 @@ from ..iqpbfr_core.faces.paste import paste
 from ..iqpbfr_core.image import MIN_SIDE, check_images, resize
 from ..iqpbfr_core.quality import Metric
 from ..iqpbfr_core.restorer import Restorer
-from .sockets import LoadedRestorer
+from .sockets import LoadedNetwork, LoadedRestorer
 
 T = TypeVar("T")
 
@@ -75,9 +75,22 @@ def load_restorer(name: str, precision: str) -> LoadedRestorer:
         network = load_network(path, comfy.ops.disable_weight_init)
         size = sum(p.numel() for p in network.parameters())
         dtype = PRECISIONS[precision] or management.unet_dtype(device=device, model_params=size)
-        restorer = Restorer(network.to(dtype), device)
-        patcher = ModelPatcher(network, load_device=device, offload_device=management.unet_offload_device())
-    return LoadedRestorer(name, restorer, patcher)
+        return LoadedRestorer(name, Restorer(network.to(dtype), device), patch(network))
+
+
+def load_managed(name: str, load: Callable[..., Any], *args: Any, **options: Any) -> LoadedNetwork:
+    """A detector, parser or metric of ours, from its `load` function: ComfyUI may keep any part of it off the GPU."""
+    with torch.inference_mode(False):
+        holder = load(*args, **options, operations=comfy.ops.disable_weight_init)
+        holder.device = management.get_torch_device()
+        return LoadedNetwork(name, holder, patch(holder.network))
+
+
+def patch(network: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
+    """What ComfyUI moves a network by. The class is looked up when it is needed: newer versions replace it."""
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    offload = management.unet_offload_device()
+    return patcher(network, load_device=management.get_torch_device(), offload_device=offload)
 
 
 def to_images(image: Tensor) -> Tensor:
@@ -180,10 +193,19 @@ def naming_the_switch() -> Iterator[None]:
 
 
 @contextmanager
-def on_device(holder: Any) -> Iterator[Any]:
-    """A metric, detector or parser on ComfyUI's device, and back on the CPU afterwards; None stays None."""
-    if holder is None:
+def on_device(loaded: LoadedNetwork | None) -> Iterator[Any]:
+    """A metric, detector or parser ready to run; None stays None.
+
+    What has a patcher is loaded, in parts if need be, and stays until ComfyUI needs the room. pyiqa's metrics go to the
+    device whole, and back to the CPU afterwards.
+    """
+    if loaded is None:
         yield None
+        return
+    holder = loaded.holder
+    if loaded.patcher is not None:
+        management.load_models_gpu([loaded.patcher])
+        yield holder
         return
     device = management.get_torch_device()
     management.free_memory(management.module_size(holder.network) + management.minimum_inference_memory(), device)

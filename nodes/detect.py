@@ -7,7 +7,17 @@ from torch import Tensor
 from ..iqpbfr_core.faces import selection
 from ..iqpbfr_core.faces.detection import DETECTORS, load_detector
 from ..iqpbfr_core.faces.face import Faces
-from .bridge import DETECTION_FOLDER, Progress, face_files, naming_the_switch, on_device, to_comfy, to_images, to_mask
+from .bridge import (
+    DETECTION_FOLDER,
+    Progress,
+    face_files,
+    load_managed,
+    naming_the_switch,
+    on_device,
+    to_comfy,
+    to_images,
+    to_mask,
+)
 from .schema import CATEGORY, check_choice, search_aliases
 from .sockets import DETECTOR, FACES, LoadedNetwork
 
@@ -55,19 +65,20 @@ class LoadDetector(io.ComfyNode):
     def execute(cls, detector_name: str, allow_download: bool) -> io.NodeOutput:
         if detector_name.startswith(FILE_MARK):
             path = folder_paths.get_full_path_or_raise(DETECTION_FOLDER, detector_name.removeprefix(FILE_MARK))
-            return io.NodeOutput(LoadedNetwork(detector_name, load_detector(path)))
+            return io.NodeOutput(load_managed(detector_name, load_detector, path))
         folders = folder_paths.get_folder_paths(DETECTION_FOLDER)
         found = folder_paths.get_full_path(DETECTION_FOLDER, DETECTORS[detector_name].name)
         with naming_the_switch():
-            detector = load_detector(found or detector_name, folder=folders[0], download=allow_download)
-        return io.NodeOutput(LoadedNetwork(detector_name, detector))
+            source = found or detector_name
+            loaded = load_managed(detector_name, load_detector, source, folder=folders[0], download=allow_download)
+        return io.NodeOutput(loaded)
 
 
 def detect(loaded: LoadedNetwork, images: Tensor, **options: float) -> Faces:
     """Find the faces of (B, 3, H, W); `options` as the detector takes them."""
     progress = Progress(len(images))
     found = []
-    with on_device(loaded.holder) as detector:
+    with on_device(loaded) as detector:
         for frames in images.split(FRAMES_AT_ONCE):
             found.append(detector(frames, **options))
             progress.advance(len(frames))

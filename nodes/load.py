@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..iqpbfr_core.errors import WeightsNotFoundError
 from ..iqpbfr_core.quality import METRICS, Metric, load_metric
-from .bridge import BUILTIN, METRIC_FOLDER, PRECISIONS, load_restorer, naming_the_switch, restorer_files
+from .bridge import BUILTIN, METRIC_FOLDER, PRECISIONS, load_managed, load_restorer, naming_the_switch, restorer_files
 from .schema import CATEGORY, check_choice, search_aliases
 from .sockets import METRIC, RESTORER, LoadedNetwork
 
@@ -91,6 +91,8 @@ class LoadMetric(io.ComfyNode):
 
     @classmethod
     def execute(cls, metric_name: str, allow_download: bool) -> io.NodeOutput:
+        if metric_name == METRICS[0]:
+            return io.NodeOutput(load_managed(metric_name, load_metric))
         return io.NodeOutput(LoadedNetwork(metric_name, cls._load(metric_name, allow_download)))
 
     @staticmethod

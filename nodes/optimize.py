@@ -153,8 +153,8 @@ class OptimizeCodes(io.ComfyNode):
         progress = Progress(1)
         load_weights(features.model, len(features.features), whole=True)
         with (
-            on_device(metric.holder) as first,
-            on_device(second_metric.holder if second_metric else None) as second,
+            on_device(metric) as first,
+            on_device(second_metric) as second,
         ):
             result = optimize_codes(
                 restorer,
@@ -262,7 +262,7 @@ class RestoreToTarget(io.ComfyNode):
         cls, restorer: LoadedRestorer, image: Tensor, metric: LoadedNetwork, target_score: float, adain: bool
     ) -> io.NodeOutput:
         model, faces = restorer.restorer, to_faces(image, restorer.restorer.config.resolution)
-        with on_device(metric.holder) as ready:
+        with on_device(metric) as ready:
             results = over_faces(
                 restorer,
                 len(faces),

@@ -12,7 +12,16 @@ from ..iqpbfr_core.faces.masks import FEATHER, load_parser, template_mask
 from ..iqpbfr_core.faces.paste import paste
 from ..iqpbfr_core.faces.weights import PARSENET
 from ..iqpbfr_core.image import resize
-from .bridge import DETECTION_FOLDER, check_mask, management, naming_the_switch, on_device, to_comfy, to_images
+from .bridge import (
+    DETECTION_FOLDER,
+    check_mask,
+    load_managed,
+    management,
+    naming_the_switch,
+    on_device,
+    to_comfy,
+    to_images,
+)
 from .schema import CATEGORY, search_aliases
 from .sockets import FACES, PARSER, LoadedNetwork
 
@@ -41,8 +50,8 @@ class LoadParser(io.ComfyNode):
         found = folder_paths.get_full_path(DETECTION_FOLDER, PARSENET.name)
         folder = folder_paths.get_folder_paths(DETECTION_FOLDER)[0]
         with naming_the_switch():
-            parser = load_parser(found, folder=folder, download=allow_download)
-        return io.NodeOutput(LoadedNetwork("ParseNet", parser))
+            parser = load_managed("ParseNet", load_parser, found, folder=folder, download=allow_download)
+        return io.NodeOutput(parser)
 
 
 class CropFaces(io.ComfyNode):
@@ -170,7 +179,7 @@ class PasteFaces(io.ComfyNode):
         if parser is None:
             shown = template_mask(side, feather, device)
         else:
-            with on_device(parser.holder) as ready:
+            with on_device(parser) as ready:
                 shown = ready(restored, feather)
         allowed = None if mask is None else resize(check_mask(mask, len(images)), (images.shape[2], images.shape[3]))
         pasted, opacity = paste(images, restored, faces, matrices, shown, visibility, allowed)

@@ -112,7 +112,7 @@ class RestorePhoto(io.ComfyNode):
         settings = restorer.restorer.settings(quality, fidelity, adain)
         progress = Progress(max(1, len(faces)))
         load_weights(restorer, len(faces))
-        with on_device(parser.holder if parser else None) as ready:
+        with on_device(parser) as ready:
             result = restore_photo(
                 images,
                 restorer.restorer,

@@ -50,7 +50,7 @@ class ScoreImage(io.ComfyNode):
     def execute(cls, metric: LoadedNetwork, image: Tensor, heat_map: bool) -> io.NodeOutput:
         images = to_images(image)
         progress = Progress(len(images) * (1 + heat_map * STEPS * STEPS))
-        with on_device(metric.holder) as ready:
+        with on_device(metric) as ready:
             scores = score(ready, images, progress)
             picture = to_comfy(_heat_map(ready, images, progress)) if heat_map else ExecutionBlocker(None)
         return io.NodeOutput(sum(scores) / len(scores), scores, report(metric.name, scores), picture)
@@ -113,7 +113,7 @@ class FilterByScore(io.ComfyNode):
     @classmethod
     def execute(cls, metric: LoadedNetwork, image: Tensor, min_score: float, max_count: int) -> io.NodeOutput:
         images = to_images(image)
-        with on_device(metric.holder) as ready:
+        with on_device(metric) as ready:
             scores = score(ready, images, Progress(len(images)))
         order = sorted(range(len(scores)), key=lambda number: -scores[number])
         kept = [number for number in order if scores[number] >= min_score][:max_count]

@@ -28,10 +28,14 @@ class LoadedRestorer:
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A metric, detector or parser: a `holder` with a `network` and `to`, on the CPU but while it works."""
+    """A metric, detector or parser: a `holder` with a `network`, and the patcher through which ComfyUI moves its weights.
+
+    pyiqa's metrics have no patcher: they are on the CPU but while they work.
+    """
 
     name: str
     holder: Any
+    patcher: object = None
 
 
 @dataclass(frozen=True)

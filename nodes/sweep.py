@@ -66,7 +66,7 @@ class QualitySweep(io.ComfyNode):
         ]
         labels, means = [], []
         if metric is not None:
-            with on_device(metric.holder) as ready:
+            with on_device(metric) as ready:
                 scores = [score(ready, column, progress) for column in columns]
             labels = [[f"{column[face]:.3f}" for column in scores] for face in range(count)]
             means = [sum(column) / count for column in scores]

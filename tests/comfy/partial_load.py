@@ -25,6 +25,7 @@ sys.modules["iqp"] = extension
 spec.loader.exec_module(extension)
 asyncio.run(asyncio.run(extension.comfy_entrypoint()).get_node_list())
 bridge = importlib.import_module("iqp.nodes.bridge")
+quality = importlib.import_module("iqp.iqpbfr_core.quality")
 
 with torch.inference_mode():
     model = bridge.load_restorer(bridge.BUILTIN, "fp32")
@@ -32,4 +33,13 @@ with torch.inference_mode():
     whole = model.restorer.restore(face)
     model.patcher.load("cpu", lowvram_model_memory=1)
     assert model.patcher.model.model_lowvram
-    sys.stdout.write(f"{(model.restorer.restore(face) - whole).abs().max().item()}\n")
+    difference = (model.restorer.restore(face) - whole).abs().max().item()
+
+    # Networks with batch normalisation, which ComfyUI's operations do not have.
+    metric = bridge.load_managed("builtin", quality.load_metric)
+    whole = metric.holder(face)
+    metric.patcher.load("cpu", lowvram_model_memory=1)
+    assert metric.patcher.model.model_lowvram
+    with bridge.on_device(metric) as ready:
+        difference += (ready(face) - whole).abs().max().item()
+    sys.stdout.write(f"{difference}\n")
