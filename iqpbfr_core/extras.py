@@ -10,7 +10,7 @@ EXTRAS = {
     "iqa": ("pyiqa>=0.1.13",),
     "faces": ("facexlib>=0.3.0",),
     "cli": ("typer>=0.12", "rich>=13.0"),
-    "train": ("accelerate>=0.34", "scikit-image>=0.22"),
+    "train": ("accelerate>=0.34", "scikit-image>=0.22", "kornia>=0.7.1"),
 }
 
 

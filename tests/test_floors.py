@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from iqpbfr_core.extras import EXTRAS
+
 ROOT = Path(__file__).parents[1]
 # From the ground up. A module may import from its own floor and from those before it.
 FLOORS = (
@@ -93,12 +95,33 @@ def test_import_is_light():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_requirements_are_the_dependencies_and_only_lower_bounds():
+def _project():
     if sys.version_info < (3, 11):
         pytest.skip("tomllib is part of Python from 3.11 on")
     import tomllib
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert (ROOT / "requirements.txt").read_text().splitlines() == project["dependencies"]
-    for dependency in project["dependencies"]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_requirements_are_the_dependencies_and_only_lower_bounds():
+    dependencies = _project()["dependencies"]
+    assert (ROOT / "requirements.txt").read_text().splitlines() == dependencies
+    for dependency in dependencies:
         assert not set("<=!~").intersection(dependency.replace(">=", "")), f"{dependency} is more than a lower bound"
+
+
+def test_words_for_missing_packages_name_what_the_extras_hold():
+    extras = _project()["optional-dependencies"]
+    assert {name: tuple(extras[name]) for name in EXTRAS} == EXTRAS
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments"),
+    [("typer", ["--version"]), ("accelerate", ["train", "lookup", "--data", "x"]), ("pyiqa", ["metrics"])],
+)
+def test_command_without_its_extra_says_what_to_install(missing, arguments):
+    code = f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {arguments!r}; from iqpbfr_core.__main__ import main; main()"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 2, run.stderr
+    assert f'{sys.executable} -m pip install "{missing}' in run.stderr
+    assert "Traceback" not in run.stderr

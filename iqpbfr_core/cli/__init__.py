@@ -5,8 +5,9 @@ import sys
 import typer
 
 from .. import __version__
-from ..errors import IQPError
-from . import degrade, evaluate, evidence, optimize, restore, score, sweep, train, weights
+from ..errors import IQPError, MissingPackageError
+from ..extras import needs
+from . import degrade, optimize, restore, score, sweep, weights
 from .console import report
 
 app = typer.Typer(
@@ -36,11 +37,31 @@ app.command("sweep")(sweep.sweep)
 app.command("score")(score.score)
 app.command("metrics")(score.metrics)
 app.command("degrade")(degrade.degrade)
-app.command("evaluate")(evaluate.evaluate)
-app.command("evidence")(evidence.evidence)
 app.command("info")(weights.info)
 app.command("convert")(weights.convert)
-app.add_typer(train.app, name="train")
+
+
+def _add_training() -> None:
+    """The verbs that need the extra `train`. Without it they are there, and say so when they are called."""
+    try:
+        with needs("train", "this command"):
+            from . import evaluate, evidence, train
+    except MissingPackageError as error:
+        missing = error
+
+        def refuse(_: typer.Context) -> None:
+            raise missing
+
+        for name in ("evaluate", "evidence", "train"):
+            anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+            app.command(name, help=f"Not installed: {missing}", context_settings=anything)(refuse)
+    else:
+        app.command("evaluate")(evaluate.evaluate)
+        app.command("evidence")(evidence.evidence)
+        app.add_typer(train.app, name="train")
+
+
+_add_training()
 
 
 def main() -> None:
