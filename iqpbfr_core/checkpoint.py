@@ -11,17 +11,16 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from .config import RestorerConfig
-from .errors import CheckpointError, WeightsNotFoundError
+from .errors import CheckpointError, WeightsNotFoundError, first_line
 from .image import write_atomically
 from .models import code_restorer, restoreformer
 from .models.family import Family, Network
-from .torch_file import read_torch_file
+from .tensor_file import check_indices, check_weights, list_names, read_safetensors, read_torch_file
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 BUILTIN = "builtin"
@@ -29,7 +28,6 @@ _PACKAGE = __name__.rpartition(".")[0]  # inside ComfyUI the package has another
 _BUILTIN_FILE = "small.safetensors"
 # Containers in the order in which they are looked for: averaged weights first.
 _CONTAINERS = ("params_ema", "params", "state_dict", "model")
-_SHOWN = 6
 # In the order in which they are tried.
 FAMILIES = (code_restorer.FAMILY, restoreformer.FAMILY)
 
@@ -51,14 +49,7 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[StateDict, dict[str, str
     if file.suffix.lower() not in SUFFIXES:
         raise CheckpointError(f"{file}: weight files end in {', '.join(SUFFIXES)}, this one in {file.suffix!r}.")
     if file.suffix.lower() == ".safetensors":
-        try:
-            with safetensors.safe_open(file, framework="pt") as opened:
-                metadata = opened.metadata() or {}
-            return load_file(file), metadata
-        except (safetensors.SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{file}: not a readable safetensors file ({error}). Is the download complete?"
-            ) from error
+        return read_safetensors(file)
     return _unwrap(read_torch_file(file), file), {}
 
 
@@ -71,7 +62,7 @@ def _unwrap(content: Any, file: Path) -> StateDict:
         raise CheckpointError(f"{file}: holds a {type(content).__name__}, not a dictionary of weights.")
     weights = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not weights:
-        raise CheckpointError(f"{file}: holds no tensors; its keys are {_list(map(str, content))}.")
+        raise CheckpointError(f"{file}: holds no tensors; its keys are {list_names(content)}.")
     return weights
 
 
@@ -91,7 +82,7 @@ def find_family(weights: StateDict) -> tuple[Family, StateDict]:
                 return family, named
     wanted = "; ".join(f"{', '.join(family.names)} ({', '.join(family.keys)})" for family in FAMILIES)
     raise CheckpointError(
-        f"no supported family has these keys. The file has {len(weights)} tensors: {_list(weights)}. Tried: {wanted}."
+        f"no supported family has these keys. The file has {len(weights)} tensors: {list_names(weights)}. Tried: {wanted}."
     )
 
 
@@ -101,10 +92,11 @@ def infer_config(weights: StateDict) -> RestorerConfig:
     Raises:
         CheckpointError: no supported family has such keys, or they do not fit it.
     """
+    check_indices(weights)
     family, weights = find_family(weights)
     try:
         return family.read_config(weights)
-    except (KeyError, IndexError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"the keys look like {family.names[0]} but do not fit it: {error!r}.") from error
 
 
@@ -126,35 +118,24 @@ def load_network(source: str | os.PathLike[str], operations: Any = nn) -> Networ
     try:
         _, weights = find_family(weights)
         config = RestorerConfig.from_json(metadata["config"]) if "config" in metadata else infer_config(weights)
-        with torch.device("meta"):
-            network = build_network(config, operations)
-        _check_fit(network.state_dict(), weights, config)
+        network = _build_empty(config, len(weights), operations)
+        what = f"{config.family} ({config.resolution} px, {config.num_codes} codes)"
+        check_weights(network.state_dict(), weights, what)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
     network.load_state_dict(weights, assign=True)
     return network
 
 
-def _check_fit(expected: Mapping[str, Tensor], weights: StateDict, config: RestorerConfig) -> None:
-    missing = [k for k in expected if k not in weights]
-    unexpected = [k for k in weights if k not in expected]
-    wrong = [
-        f"{k} is {tuple(weights[k].shape)}, expected {tuple(v.shape)}"
-        for k, v in expected.items()
-        if k in weights and weights[k].shape != v.shape
-    ]
-    if missing or unexpected or wrong:
-        raise CheckpointError(
-            f"looks like {config.family} ({config.resolution} px, {config.num_codes} codes) but does not fit: "
-            f"{len(missing)} missing ({_list(missing)}), {len(unexpected)} unexpected ({_list(unexpected)}), "
-            f"{len(wrong)} of another shape ({_list(wrong)})."
-        )
-
-
-def _list(names: Any) -> str:
-    names = list(names)
-    rest = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return (", ".join(names[:_SHOWN]) or "none") + rest
+def _build_empty(config: RestorerConfig, num_tensors: int, operations: Any) -> Network:
+    """The network a file's config speaks of, without memory; refused if it cannot be or is more than the file holds."""
+    if config.num_blocks > num_tensors:
+        raise CheckpointError(f"the config speaks of {config.num_blocks} blocks, the file has {num_tensors} tensors.")
+    try:
+        with torch.device("meta"):
+            return build_network(config, operations)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"there is no network of this config ({first_line(error)}).") from error
 
 
 def save_network(network: nn.Module, path: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:

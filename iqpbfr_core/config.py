@@ -9,9 +9,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import CheckpointError
+from .errors import CheckpointError, first_line
 
 CONDITIONINGS = ("none", "add", "add_multi", "adaln")
+MAX_COUNT = 2**16  # of anything a config counts
+MAX_JSON = 2**16  # characters
 TASKS = ("restore", "colorize", "inpaint")
 
 
@@ -87,6 +89,8 @@ class RestorerConfig:
     fidelity: float = 0.5
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_value(field.name, getattr(self, field.name), field.default)
         if self.conditioning not in CONDITIONINGS:
             raise CheckpointError(f"unknown conditioning {self.conditioning!r}; there are {', '.join(CONDITIONINGS)}.")
         if self.resolution != self.token_side * self.head * 2 ** (len(self.widths) - 1):
@@ -96,6 +100,10 @@ class RestorerConfig:
             raise CheckpointError(
                 f"fusion at {self.fusion} needs levels of encoder and generator there; they are {sides}."
             )
+        if any(width % self.attention_heads for width in self.widths[-2:]):
+            raise CheckpointError(f"{self.attention_heads} heads cannot share {self.widths[-2:]} channels.")
+        if len(self.score_bins) < {"add": 1, "add_multi": 1}.get(self.conditioning, 0):
+            raise CheckpointError(f"conditioning {self.conditioning!r} needs score_bins.")
         if self.num_hq_codes not in (0, self.num_codes):
             raise CheckpointError(
                 f"both codebooks share one head, so they must be of equal size; got {self.num_codes} and {self.num_hq_codes}."
@@ -122,14 +130,36 @@ class RestorerConfig:
     def num_books(self) -> int:
         return 2 if self.num_hq_codes else 1
 
+    @property
+    def num_blocks(self) -> int:
+        """Residual and Transformer blocks and score tables, each of which has at least one tensor."""
+        depths = sum(self.encoder_depths) + sum(self.generator_depths)
+        return depths + self.lookup_layers + len(self.score_bins)
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "RestorerConfig":
         """Read a config written by `to_json`; unknown or missing fields raise CheckpointError."""
+        if len(text) > MAX_JSON:
+            raise CheckpointError(f"the config inside the file has {len(text):,} characters, more than any config.")
         try:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
             return cls(**values)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"the config inside the file cannot be read ({error}).") from error
+        except (ArithmeticError, AttributeError, RecursionError, TypeError, ValueError) as error:
+            raise CheckpointError(f"the config inside the file cannot be read ({first_line(error)}).") from error
+
+
+def _check_value(name: str, value: Any, default: Any) -> None:
+    """Raise CheckpointError unless a field is of its default's type, and its numbers are finite and not too large."""
+    is_list = isinstance(default, tuple)
+    kinds: set[type] = {type(entry) for entry in default} if is_list else {type(default)}
+    kinds |= {int} if float in kinds or not kinds else set()
+
+    def is_sound(entry: Any) -> bool:
+        return type(entry) in kinds and (isinstance(entry, str) or 0 <= entry <= MAX_COUNT)  # NaN is neither
+
+    entries = value if is_list and isinstance(value, tuple) else (value,)
+    if isinstance(value, tuple) != is_list or not all(is_sound(entry) for entry in entries):
+        raise CheckpointError(f"{name} is {str(value)[:100]}; expected something like {default!r}.")

@@ -27,7 +27,7 @@ from .download import Progress, WeightFile, fetch
 from .errors import CheckpointError, IQPError, MetricError, WeightsNotFoundError, first_line
 from .extras import needs
 from .image import check_images
-from .torch_file import read_torch_file
+from .tensor_file import read_torch_file
 
 # Which module of pyiqa.archs holds a network; pyiqa itself looks for it in all of them, which takes four seconds.
 _MODULES = {

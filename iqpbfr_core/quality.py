@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from . import pyiqa_metrics
 from .download import Progress
+from .errors import CheckpointError
 from .image import check_images
 from .models.severity import RESOLUTION, SeverityNet
+from .tensor_file import check_weights, read_safetensors
 
 BUILTIN = "builtin"
 # What can be offered without importing pyiqa (half a second): its metrics of single images, by name.
@@ -184,5 +185,10 @@ def load_metric(
 def load_severity(path: str | os.PathLike[str], operations: Any = nn) -> SeverityNet:
     """The built-in metric's network from a file written by `iqpbfr train metric`."""
     network = SeverityNet(operations)
-    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+    weights, _ = read_safetensors(path)
+    try:
+        check_weights(network.state_dict(), weights, "a built-in metric")
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
     return network

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from ..errors import CheckpointError, TrainingError, first_line
 from ..image import write_atomically, write_image
-from ..torch_file import read_torch_file
+from ..tensor_file import read_torch_file
 from .data import batches, list_images, read_faces
 
 logger = logging.getLogger(__name__)
