@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .config import RestorerConfig
 from .errors import CheckpointError, WeightsNotFoundError, first_line
 from .image import write_atomically
-from .models import code_restorer, restoreformer
+from .models import code_restorer, daefr, gfpgan, restoreformer, stage_one, vqfr_v1, vqfr_v2
 from .models.family import Family, Network
 from .tensor_file import check_indices, check_weights, list_names, read_safetensors, read_torch_file
 
@@ -29,7 +29,15 @@ _BUILTIN_FILE = "small.safetensors"
 # Containers in the order in which they are looked for: averaged weights first.
 _CONTAINERS = ("params_ema", "params", "state_dict", "model")
 # In the order in which they are tried.
-FAMILIES = (code_restorer.FAMILY, restoreformer.FAMILY)
+FAMILIES = (
+    code_restorer.FAMILY,
+    restoreformer.FAMILY,
+    daefr.FAMILY,
+    vqfr_v1.FAMILY,
+    vqfr_v2.FAMILY,
+    gfpgan.FAMILY,
+    stage_one.FAMILY,
+)
 
 StateDict = dict[str, Tensor]
 

@@ -83,7 +83,7 @@ def restore_photo(
         visibility: 0 shows the photo, 1 the restored face.
         keep_colour: give every restored face the tones it had.
         smoothing: above 0, the images are consecutive video frames: faces follow paths smoothed over this many
-            frames, and their codes change only for a reason.
+            frames, and their codes, where the model has any, change only for a reason.
         margin: how reluctant codes are to change from frame to frame; see `tracks.SteadyCodes`.
         batch_size: faces restored together.
         progress: called with (done, all) after every batch; may raise to stop.
@@ -111,7 +111,7 @@ def restore_photo(
     steady = None
     if smoothing:
         faces, numbers = tracks.smooth(faces, tracks.link(faces), smoothing)
-        steady = tracks.SteadyCodes(numbers, margin)
+        steady = tracks.SteadyCodes(numbers, margin) if restorer.supports.codes else None
 
     side = restorer.config.resolution
     matrices = alignment.align(faces, side)
@@ -123,11 +123,13 @@ def restore_photo(
     restored = torch.empty_like(crops)
     for start in range(0, len(faces), batch_size):
         batch = slice(start, start + batch_size)
-        features = restorer.encode(crops[batch])
-        codes = restorer.lookup(features, quality, guidance, alpha)
-        if steady is not None:
-            codes = steady(codes)
-        restored[batch] = restorer.decode(codes, features, fidelity, adain).to(restored)
+        if steady is None:
+            faces_now = restorer.restore(crops[batch], quality, fidelity, guidance, alpha, adain)
+        else:
+            features = restorer.encode(crops[batch])
+            codes = steady(restorer.lookup(features, quality, guidance, alpha))
+            faces_now = restorer.decode(codes, features, fidelity, adain)
+        restored[batch] = faces_now.to(restored)
         if progress is not None:
             progress(min(start + batch_size, len(faces)), len(faces))
     if keep_colour:

@@ -217,6 +217,7 @@ class Restorer:
             temperature: 0 takes the likeliest code; above 0, codes are sampled.
             seed: of the sampling; every image of a batch draws the same noise, so a batch equals its singles.
         """
+        self._check_has_codes()
         score = self._check_quality(quality, len(features.z))
         alpha = self.config.alpha if alpha is None else alpha
         check_range("alpha", alpha, 0)
@@ -283,13 +284,19 @@ class Restorer:
         alpha: float | None = None,
         adain: bool | None = None,
     ) -> Tensor:
-        """Encode, look up and decode in one call; arguments as there, and fidelity None is the model's own default."""
+        """Encode, look up and decode in one call; arguments as there, and fidelity None is the model's own default.
+
+        A model without codes restores in one go, and has no settings.
+        """
         fidelity = self.supports.default_fidelity if fidelity is None else fidelity
         features = self.encode(images)
+        if not self.supports.codes:
+            return from_network(self.generate(features.z, features, None, fidelity, adain))
         return self.decode(self.lookup(features, quality, guidance, alpha), features, fidelity, adain)
 
     def check_codes(self, codes: Codes, features: Features) -> None:
         """Raise InputError unless `codes` can be decoded by this model together with `features`."""
+        self._check_has_codes()
         books = () if self.config.num_books == 1 else (2,)
         expected = (len(features.z), self.config.num_tokens, *books)
         if tuple(codes.indices.shape) != expected:
@@ -301,6 +308,13 @@ class Restorer:
         if largest >= self.config.num_codes or int(codes.indices.min()) < 0:
             raise InputError(
                 f"code {largest} does not exist: this model has {self.config.num_codes} codes per codebook."
+            )
+
+    def _check_has_codes(self) -> None:
+        if not self.supports.codes:
+            raise InputError(
+                f"{self.config.family} has no codes to look up, blend or optimise: it restores a face in one go. "
+                "Use Restore Aligned Face or Restore Photo (in Python: restorer.restore), or a model with codes."
             )
 
     def _check_quality(self, quality: float | Tensor | None, batch: int) -> Tensor | None:

@@ -25,6 +25,10 @@ def fill(key: str, shape: list[int]) -> torch.Tensor:
         values = 1024 * (1 + 0.1 * x)
     elif key.endswith("running_var"):
         values = 1 + 0.1 * x
+    elif ".noises.noise" in key:
+        values = 0.2 * x
+    elif key.endswith("constant_input.weight"):
+        values = x
     elif key.endswith(".bias"):
         values = 0.05 * x
     elif "embedding.weight" in key or key.startswith("score_embed"):

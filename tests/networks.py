@@ -1,19 +1,43 @@
-"""Small networks with seeded weights."""
+"""Small networks with seeded weights, one of every family."""
+
+import dataclasses
 
 import torch
 
-from iqpbfr_core.models.code_restorer import CodeRestorer
+from iqpbfr_core.checkpoint import build_network
 from iqpbfr_core.training.presets import TINY
+
+_VQGAN = dataclasses.replace(
+    TINY, stem=1, head=1, widths=(16, 32, 64), encoder_depths=(2, 1, 1), generator_depths=(1, 2, 1), num_hq_codes=0,
+    conditioning="none", lookup_dim=512, lookup_mlp_dim=1024, lookup_layers=0, fusion=(), alpha=0.8, metric="",
+)  # fmt: skip
+# Smaller than what is published in every number, but 16 x 16 tokens where a file does not tell how many there are.
+FAMILIES = {
+    "codeformer": dataclasses.replace(
+        _VQGAN, family="codeformer", lookup_dim=64, lookup_mlp_dim=128, lookup_layers=2, fusion=(32, 64)
+    ),
+    "restoreformer": dataclasses.replace(_VQGAN, family="restoreformer", attention_heads=8),
+    "restoreformer_plus_plus": dataclasses.replace(_VQGAN, family="restoreformer_plus_plus", attention_heads=4),
+    "daefr": dataclasses.replace(_VQGAN, family="daefr", lookup_dim=64, lookup_mlp_dim=128, lookup_layers=2),
+    "vqfr_v1": dataclasses.replace(_VQGAN, family="vqfr_v1"),
+    "vqfr_v2": dataclasses.replace(_VQGAN, family="vqfr_v2"),
+    "gfpgan": dataclasses.replace(
+        _VQGAN, family="gfpgan", widths=(16, 32, 64, 64, 64), encoder_depths=(), generator_depths=(), num_codes=0
+    ),
+    "stage_one": dataclasses.replace(_VQGAN, family="stage_one"),
+}
 
 
 def make_network(config=TINY):
     """A network whose every parameter is random: untrained layers that start at zero would hide mistakes."""
     torch.manual_seed(0)
-    network = CodeRestorer(config)
+    network = build_network(config)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if "norm" not in name and parameter.abs().max() == 0:
                 parameter.normal_(0, 0.05)
             if "quantize" in name:
                 parameter.normal_(0, 0.5)
+        for buffer in network.buffers():
+            buffer.normal_()
     return network

@@ -15,11 +15,13 @@ DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfl
 
 
 def info(file: str = typer.Argument(help="A weight file, or 'builtin'.")) -> None:
-    """Say what a weight file is: its family and every hyperparameter."""
+    """Say what a weight file is: its family, every hyperparameter, and what it was trained for."""
     network = load_network(file)
     table = Table("field", "value", title=file)
     for field in dataclasses.fields(network.config):
         table.add_row(field.name, str(getattr(network.config, field.name)))
+    for field in dataclasses.fields(network.supports):
+        table.add_row(f"supports {field.name}", str(getattr(network.supports, field.name)))
     count = sum(p.numel() for p in network.parameters())
     table.add_row("parameters", f"{count / 1e6:.1f} M")
     table.add_row("stored as", ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in network.parameters()})))

@@ -19,6 +19,9 @@ CASES = [
     ("iqpir_single_add", "iqpir", "iqpir/single_add_s0.75_w0_adain", {"quality": 0.75}, {}),
     ("restoreformer", "restoreformer", "a", {}, {}),
     ("restoreformer_plus_plus", "restoreformer_plus_plus", "a", {}, {}),
+    ("daefr", "daefr", "a", {}, {}),
+    ("vqfr_v1", "vqfr_v1", "a", {}, {}),
+    ("vqfr_v2", "vqfr_v2", "a_f1", {}, {"fidelity": 1.0}),
 ]
 
 
@@ -46,9 +49,33 @@ def test_equals_the_authors_numbers(restorer, reference, case, lookup, decode):
         np.testing.assert_allclose(codes.logits[0, :, :8], expected[f"{case}/logits_head"], atol=1e-3)
         z = restorer.network.condition(features.z, codes.quality)
         np.testing.assert_allclose(z[0, :8], expected[f"{case}/lq_feat_head"], atol=1e-3)
+    if f"{case}/distance_head" in expected:
+        np.testing.assert_allclose(-codes.logits[0, :, :8], expected[f"{case}/distance_head"], atol=1e-3)
     if agree.all():
         image = restorer.decode_raw(codes, features, **decode)
         np.testing.assert_allclose(F.avg_pool2d(image, 8)[0], expected[f"{case}/image_64"], atol=2e-3)
+
+
+@torch.no_grad()
+def test_gfpgan_equals_the_authors_numbers_and_repeats_itself(tmp_path):
+    torch.save({"params_ema": formula.filled_weights("gfpgan_clean")}, tmp_path / "gfpgan.pth")
+    restorer = load_restorer(tmp_path / "gfpgan.pth")
+    face = (formula.filled_image() + 1) / 2
+    features = restorer.encode(face)
+    image = restorer.generate(features.z, features, None, 0.0, None)
+    expected = np.load(formula.REFERENCES / "ref_gfpgan_clean.npz")
+    np.testing.assert_allclose(F.avg_pool2d(image, 8)[0], expected["a/image_64"], atol=2e-3)
+    assert torch.equal(restorer.restore(face), (image.float() + 1).div(2).clamp(0, 1))
+
+
+@torch.no_grad()
+def test_vqfr_without_fidelity_is_its_texture(tmp_path):
+    torch.save({"params": formula.filled_weights("vqfr_v2")}, tmp_path / "vqfr.pth")
+    restorer = load_restorer(tmp_path / "vqfr.pth")
+    features = restorer.encode((formula.filled_image() + 1) / 2)
+    image = restorer.decode_raw(restorer.lookup(features), features, restorer.supports.default_fidelity)
+    expected = np.load(formula.REFERENCES / "ref_vqfr_v2.npz")["a_f1/texture_64"]
+    np.testing.assert_allclose(F.avg_pool2d(image, 8)[0], expected, atol=2e-3)
 
 
 @torch.no_grad()
