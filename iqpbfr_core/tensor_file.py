@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .errors import CheckpointError, first_line
+from .foreign_file import read_tensors
 
 # Of what describes the tensors, in bytes: room for 20,000 of them. A byte of pickle can become 64 in memory.
 MAX_DESCRIPTION = 4 * 2**20
@@ -29,16 +30,23 @@ _SHOWN = 6
 def read_torch_file(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Any:
     """What `torch.save` wrote into `path`: tensors, numbers, strings and containers of them.
 
+    Of a file that holds anything else, too, such as Lightning's, only the tensors are read.
+
     Raises:
-        CheckpointError: the file is truncated or foreign, holds anything else, or describes more than it can hold.
+        CheckpointError: the file is truncated or foreign, holds no tensors, or describes more than it can hold.
     """
     try:
         _check_size(Path(path))
-        return torch.load(path, map_location=device, weights_only=True)
+        try:
+            return torch.load(path, map_location=device, weights_only=True)
+        except pickle.UnpicklingError:
+            if not (zipfile.is_zipfile(path) and (tensors := read_tensors(Path(path)))):
+                raise
+            return tensors
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: holds more than plain tensors, or is no torch file; it is not opened, since such a file can run "
-            f"any code. Save its state dict alone. ({first_line(error)})"
+            f"{path}: holds no tensors but other things, or is no torch file; they are not opened, since such a file can "
+            f"run any code. ({first_line(error)})"
         ) from error
     except CheckpointError:
         raise

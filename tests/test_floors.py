@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up. A module may import from its own floor and from those before it.
 FLOORS = (
     "errors",
+    "foreign_file",
     "tensor_file",
     "extras",
     "download",
