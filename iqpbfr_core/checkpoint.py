@@ -20,9 +20,11 @@ from .errors import CheckpointError, WeightsNotFoundError, first_line
 from .image import write_atomically
 from .models import code_restorer, daefr, gfpgan, restoreformer, stage_one, vqfr_v1, vqfr_v2
 from .models.family import Family, Network
+from .models.onnx_restorer import OnnxRestorer
 from .tensor_file import check_indices, check_weights, list_names, read_safetensors, read_torch_file
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")  # of files of tensors
+RESTORER_SUFFIXES = (*SUFFIXES, ".onnx")
 BUILTIN = "builtin"
 _PACKAGE = __name__.rpartition(".")[0]  # inside ComfyUI the package has another name
 _BUILTIN_FILE = "small.safetensors"
@@ -49,16 +51,21 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[StateDict, dict[str, str
         WeightsNotFoundError: there is no such file.
         CheckpointError: truncated, foreign, or holding anything but tensors.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise WeightsNotFoundError(
-            f"{file}: no such weight file. Give a path to one of {', '.join(SUFFIXES)}, or {BUILTIN!r}."
-        )
+    file = _existing(path)
     if file.suffix.lower() not in SUFFIXES:
         raise CheckpointError(f"{file}: weight files end in {', '.join(SUFFIXES)}, this one in {file.suffix!r}.")
     if file.suffix.lower() == ".safetensors":
         return read_safetensors(file)
     return _unwrap(read_torch_file(file), file), {}
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    file = Path(path)
+    if not file.is_file():
+        raise WeightsNotFoundError(
+            f"{file}: no such weight file. Give a path to one of {', '.join(RESTORER_SUFFIXES)}, or {BUILTIN!r}."
+        )
+    return file
 
 
 def _unwrap(content: Any, file: Path) -> StateDict:
@@ -122,6 +129,11 @@ def load_network(source: str | os.PathLike[str], operations: Any = nn) -> Networ
     if source == BUILTIN:
         with as_file(files(_PACKAGE) / "weights" / _BUILTIN_FILE) as path:
             return load_network(path, operations)
+    if Path(source).suffix.lower() == ".onnx":
+        try:
+            return OnnxRestorer(_existing(source))
+        except CheckpointError as error:
+            raise type(error)(f"{source}: {error}") from error
     weights, metadata = read_weights(source)
     try:
         _, weights = find_family(weights)
@@ -150,6 +162,8 @@ def save_network(network: nn.Module, path: str | os.PathLike[str], dtype: torch.
     """Write weights and config to a `.safetensors` file; `dtype` converts floating point weights."""
     if Path(path).suffix.lower() != ".safetensors":
         raise CheckpointError(f"{path}: weights are written as .safetensors, choose such a name.")
+    if isinstance(network, OnnxRestorer):
+        raise CheckpointError("an ONNX file has no weights under names a network knows; it cannot be converted.")
     config: RestorerConfig = network.config  # type: ignore[assignment]
     weights = {
         key: value.detach().cpu().to(dtype if value.is_floating_point() and dtype else value.dtype).contiguous()

@@ -10,6 +10,7 @@ EXTRAS = {
     "iqa": ("pyiqa>=0.1.13",),
     "faces": ("facexlib>=0.3.0",),
     "cli": ("typer>=0.12", "rich>=13.0"),
+    "onnx": ("onnxruntime>=1.17",),
     "train": ("accelerate>=0.34", "scikit-image>=0.22", "kornia>=0.7.1"),
 }
 

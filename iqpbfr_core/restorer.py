@@ -10,7 +10,6 @@ import functools
 import hashlib
 import os
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -114,15 +113,11 @@ class Restorer:
 
     @property
     def device(self) -> torch.device:
-        return self._compute_device or self._a_weight.device
+        return self._compute_device or self.network.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._a_weight.dtype
-
-    @property
-    def _a_weight(self) -> Tensor:
-        return next(chain(self.network.parameters(), self.network.buffers()))
+        return self.network.dtype
 
     @functools.cached_property
     def codebook_id(self) -> str:
@@ -379,7 +374,7 @@ def load_restorer(
     """Load a restorer from a file, or the built-in one.
 
     Args:
-        source: "builtin", or the path of a `.safetensors`, `.pth` or `.ckpt` file of a supported family.
+        source: "builtin", or the path of a `.safetensors`, `.pth`, `.ckpt` or `.onnx` file of a supported family.
         device, dtype: where and how the weights are kept; float16 and bfloat16 work on every device.
 
     Raises:

@@ -13,7 +13,7 @@ import folder_paths
 import torch
 from torch import Tensor
 
-from ..iqpbfr_core.checkpoint import SUFFIXES, load_network
+from ..iqpbfr_core.checkpoint import RESTORER_SUFFIXES, SUFFIXES, load_network
 from ..iqpbfr_core.errors import InputError, WeightsNotFoundError
 from ..iqpbfr_core.faces import alignment
 from ..iqpbfr_core.faces.face import Faces
@@ -40,13 +40,13 @@ def add_model_folders() -> None:
         is_new = name not in folder_paths.folder_names_and_paths
         folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
         if is_new:
-            folder_paths.folder_names_and_paths[name] = (folder_paths.get_folder_paths(name), set(SUFFIXES))
+            folder_paths.folder_names_and_paths[name] = (folder_paths.get_folder_paths(name), set(RESTORER_SUFFIXES))
 
 
 def restorer_files() -> list[str]:
     """Weight files in our folder and in the one face restoration packs share, each name once."""
     names = [name for folder in RESTORER_FOLDERS for name in folder_paths.get_filename_list(folder)]
-    return list(dict.fromkeys(name for name in names if name.lower().endswith(SUFFIXES)))
+    return list(dict.fromkeys(name for name in names if name.lower().endswith(RESTORER_SUFFIXES)))
 
 
 def face_files() -> list[str]:

@@ -6,8 +6,10 @@ Every family has one file in this folder; `checkpoint` tries their `FAMILY` in o
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..config import RestorerConfig, Supports
@@ -23,6 +25,18 @@ class Network(nn.Module):
     """
 
     config: RestorerConfig
+
+    @property
+    def device(self) -> torch.device:
+        return self._a_weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._a_weight.dtype
+
+    @property
+    def _a_weight(self) -> Tensor:
+        return next(chain(self.parameters(), self.buffers()))
 
     @property
     def supports(self) -> Supports:
