@@ -1,7 +1,6 @@
 """Photo -> faces -> restorer -> photo, for all faces of all frames together.
 
-detector = load_detector("retinaface_resnet50", folder="models/facedetection")
-result = restore_photo(images, load_restorer("builtin"), detector)
+result = restore_photo(images, load_restorer("builtin"))
 result.image                        # (B, 3, H, W), as large as the input
 """
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from .errors import InputError
 from .faces import alignment, tracks
 from .faces.colour import is_grey, match_colour, to_grey
-from .faces.detection import Detector
+from .faces.detection import Detector, load_detector
 from .faces.face import Faces
 from .faces.masks import FEATHER, FaceParser, template_mask
 from .faces.paste import paste
@@ -71,7 +70,7 @@ def restore_photo(
     Args:
         images: (B, 3, H, W) in [0, 1].
         restorer: what restores aligned faces; crops have its resolution.
-        detector: what finds them; not needed with `faces`.
+        detector: what finds them, None = the built-in one; not needed with `faces`.
         faces: the faces to restore, from a detector and `faces.selection`; None restores every face.
         quality, fidelity, guidance, alpha, adain: see `Restorer.restore`.
         min_size: faces narrower than this many pixels are left alone, or, with `upscale`, are upscaled by it.
@@ -95,9 +94,7 @@ def restore_photo(
     """
     check_images(images)
     if faces is None:
-        if detector is None:
-            raise InputError("restore_photo needs a detector, or the faces to restore.")
-        faces = detector(images)
+        faces = (detector or load_detector(device=restorer.device))(images)
     faces.check_belong(images)
     if mask is not None and (mask.ndim != 4 or mask.shape[1:] != (1, *images.shape[2:])):
         raise InputError(

@@ -1,9 +1,12 @@
 """Load Face Detector, Detect Faces, Select Faces."""
 
+import functools
+
 import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..iqpbfr_core.checkpoint import BUILTIN
 from ..iqpbfr_core.faces import selection
 from ..iqpbfr_core.faces.detection import DETECTORS, load_detector
 from ..iqpbfr_core.faces.face import Faces
@@ -26,8 +29,8 @@ FRAMES_AT_ONCE = 8  # between two looks at the interrupt button
 
 
 def detector_choices() -> list[str]:
-    """The named detectors, and the files users have beside them."""
-    return [*DETECTORS, *(FILE_MARK + name for name in face_files())]
+    """The built-in detector, the named ones, and the files users have beside them."""
+    return [BUILTIN, *DETECTORS, *(FILE_MARK + name for name in face_files())]
 
 
 class LoadDetector(io.ComfyNode):
@@ -43,8 +46,8 @@ class LoadDetector(io.ComfyNode):
                 io.Combo.Input(
                     "detector_name",
                     options=detector_choices(),
-                    default="retinaface_resnet50",
-                    tooltip="resnet50 finds more, mobile0.25 is fast. Their weights lie in models/facedetection, where other face restoration packs keep them too.",
+                    default=BUILTIN,
+                    tooltip="builtin is part of this extension. The weights of the others lie in models/facedetection, where other face restoration packs keep them too.",
                 ),
                 io.Boolean.Input(
                     "allow_download",
@@ -63,6 +66,8 @@ class LoadDetector(io.ComfyNode):
 
     @classmethod
     def execute(cls, detector_name: str, allow_download: bool) -> io.NodeOutput:
+        if detector_name == BUILTIN:
+            return io.NodeOutput(builtin_detector())
         if detector_name.startswith(FILE_MARK):
             path = folder_paths.get_full_path_or_raise(DETECTION_FOLDER, detector_name.removeprefix(FILE_MARK))
             return io.NodeOutput(load_managed(detector_name, load_detector, path))
@@ -74,11 +79,17 @@ class LoadDetector(io.ComfyNode):
         return io.NodeOutput(loaded)
 
 
-def detect(loaded: LoadedNetwork, images: Tensor, **options: float) -> Faces:
-    """Find the faces of (B, 3, H, W); `options` as the detector takes them."""
+@functools.cache
+def builtin_detector() -> LoadedNetwork:
+    """The detector that is part of this extension, loaded once."""
+    return load_managed(BUILTIN, load_detector)
+
+
+def detect(loaded: LoadedNetwork | None, images: Tensor, **options: float) -> Faces:
+    """Find the faces of (B, 3, H, W), with the built-in detector if none is given; `options` as the detector takes them."""
     progress = Progress(len(images))
     found = []
-    with on_device(loaded) as detector:
+    with on_device(loaded or builtin_detector()) as detector:
         for frames in images.split(FRAMES_AT_ONCE):
             found.append(detector(frames, **options))
             progress.advance(len(frames))
@@ -95,7 +106,9 @@ class DetectFaces(io.ComfyNode):
             description="Find all faces of photos or frames, large and small, each once.",
             **search_aliases("find faces", "face bbox", "retinaface"),
             inputs=[
-                DETECTOR.Input("detector", tooltip="From Load Face Detector."),
+                DETECTOR.Input(
+                    "detector", optional=True, tooltip="From Load Face Detector. Without one, the built-in one is used."
+                ),
                 io.Image.Input("image", tooltip="Photos or video frames of any size."),
                 io.Float.Input(
                     "confidence",
@@ -142,12 +155,12 @@ class DetectFaces(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        detector: LoadedNetwork,
         image: Tensor,
         confidence: float,
         min_size: int,
         detection_size: int,
         detail: float,
+        detector: LoadedNetwork | None = None,
     ) -> io.NodeOutput:
         images = to_images(image)
         found = detect(detector, images, confidence=confidence, min_size=min_size, size=detection_size, detail=detail)

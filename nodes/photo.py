@@ -4,7 +4,6 @@ from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
-from ..iqpbfr_core.errors import InputError
 from ..iqpbfr_core.faces.face import Faces
 from ..iqpbfr_core.pipeline import restore_photo
 from .bridge import Progress, check_mask, chunk_size, load_weights, on_device, to_comfy, to_images
@@ -50,7 +49,9 @@ class RestorePhoto(io.ComfyNode):
                     tooltip="Above 0 the images are consecutive frames: faces follow paths smoothed over so many frames, and codes change only for a reason. 0 for photos.",
                 ),
                 DETECTOR.Input(
-                    "detector", optional=True, tooltip="From Load Face Detector; not needed when faces are given."
+                    "detector",
+                    optional=True,
+                    tooltip="Optional: another detector than the built-in one, from Load Face Detector.",
                 ),
                 FACES.Input(
                     "faces", optional=True, tooltip="Optional: restore only these, from Detect Faces or Select Faces."
@@ -104,10 +105,6 @@ class RestorePhoto(io.ComfyNode):
     ) -> io.NodeOutput:
         images = to_images(image)
         if faces is None:
-            if detector is None:
-                raise InputError(
-                    "Restore Photo needs a detector, or faces. Connect Load Face Detector, or Detect Faces."
-                )
             faces = detect(detector, images)
         settings = restorer.restorer.settings(quality, fidelity, adain)
         progress = Progress(max(1, len(faces)))

@@ -44,7 +44,9 @@ def restore(
     quality: float = typer.Option(1.0, min=0, max=1, help="Wanted quality score; 1 is the best the model knows."),
     fidelity: float | None = typer.Option(None, min=0, max=1, help=FIDELITY_HELP),
     adain: bool | None = typer.Option(None, help=ADAIN_HELP),
-    detector: str = typer.Option("retinaface_resnet50", help=f"{', '.join(DETECTORS)}, or a RetinaFace weight file."),
+    detector: str = typer.Option(
+        "builtin", help=f"builtin, {', '.join(DETECTORS)} (these two need weights), or a RetinaFace weight file."
+    ),
     model_dir: Path | None = typer.Option(None, help="Folder of the detector's weights, such as models/facedetection."),
     download: bool = typer.Option(False, "--download", help="Allow missing detector weights to be downloaded."),
     faces: str = typer.Option("all", help=f"Which faces of a photo: {', '.join(CHOICES)}."),

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.resources import as_file, files
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou, nms
 
-from ..checkpoint import StateDict, read_weights
+from ..checkpoint import BUILTIN, StateDict, read_weights
 from ..errors import CheckpointError, InputError
 from ..image import check_images, resize
 from ..models.retinaface import RetinaFace, RetinaFaceConfig, to_retinaface
@@ -27,6 +28,8 @@ from .anchors import anchor_boxes, decode
 from .face import Faces, join
 from .weights import RETINAFACE_MOBILE, RETINAFACE_RESNET50, load_strictly, locate
 
+_PACKAGE = __name__.rpartition(".faces.")[0]  # inside ComfyUI the package has another name
+_BUILTIN_FILE = "detector.safetensors"
 DETECTORS = {"retinaface_resnet50": RETINAFACE_RESNET50, "retinaface_mobile0.25": RETINAFACE_MOBILE}
 _SMALL_ANCHORS = ((10, 20), (32, 64), (128, 256))
 _MAX_OVERLAP = 0.4  # intersection over union from which two boxes are one face
@@ -215,7 +218,7 @@ def _check_options(confidence: float, min_size: float, size: int, detail: float,
 
 
 def load_detector(
-    source: str | os.PathLike[str] = "retinaface_resnet50",
+    source: str | os.PathLike[str] = BUILTIN,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     folder: str | os.PathLike[str] | None = None,
@@ -226,8 +229,8 @@ def load_detector(
     """Load a face detector.
 
     Args:
-        source: "retinaface_resnet50", "retinaface_mobile0.25", or the path of a RetinaFace weight file; which of the
-            two networks a file belongs to is read from its tensors.
+        source: "builtin" for the small one of this package, "retinaface_resnet50", "retinaface_mobile0.25", or the path
+            of a RetinaFace weight file; which of the two networks a file belongs to is read from its tensors.
         device, dtype: where and how the weights are kept.
         folder: where the named weights are; None looks in facexlib's own folder and in $TORCH_HOME/hub/facexlib.
         download: whether missing weights may be downloaded into that folder.
@@ -240,12 +243,17 @@ def load_detector(
         WeightsNotFoundError: the weights are missing and `download` is off; names file, folder and address.
         CheckpointError: the file cannot be read or is no RetinaFace.
     """
+    if source == BUILTIN:
+        with as_file(files(_PACKAGE) / "weights" / _BUILTIN_FILE) as path:
+            return load_detector(path, device, dtype, operations=operations)
     if isinstance(source, str) and source in DETECTORS:
         path = locate(DETECTORS[source], folder, download)
     elif Path(source).suffix:
         path = Path(source)
     else:
-        raise InputError(f"unknown detector {str(source)!r}; there are {', '.join(DETECTORS)}, or give a weight file.")
+        raise InputError(
+            f"unknown detector {str(source)!r}; there are {BUILTIN}, {', '.join(DETECTORS)}, or give a weight file."
+        )
     weights, metadata = read_weights(path)
     weights = {key.removeprefix("module."): value for key, value in weights.items()}
     try:

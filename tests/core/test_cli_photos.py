@@ -88,7 +88,7 @@ def test_faces_can_be_chosen(tmp_path, restore):
 def test_a_missing_detector_and_wrong_words_are_explained(tmp_path, call, tiny_file):
     Image.new("RGB", (80, 60)).save(tmp_path / "a.png")
     base = ("restore", tmp_path / "a.png", "-o", tmp_path / "out", "--model", tiny_file, "--model-dir", tmp_path)
-    code, _, errors = call(*base)
+    code, _, errors = call(*base, "--detector", "retinaface_resnet50")
     assert code == 2
     for part in ("detection_Resnet50_Final.pth", str(tmp_path), "https://", "--download"):
         assert part in errors

@@ -165,6 +165,15 @@ def test_batch_norm_equals_torchs_and_follows_its_input():
     assert ours(x.half()).dtype == torch.half
 
 
+def test_a_large_variance_survives_half_precision():
+    norm = BatchNorm2d(2).eval()
+    norm.running_var.fill_(1e5)  # a published RetinaFace has 89549
+    x = torch.full((1, 2, 4, 4), 300.0)
+    expected = norm(x)
+    torch.testing.assert_close(norm.half()(x.half()).float(), expected, rtol=1e-2, atol=0)
+    assert norm.running_var.max() == 1e5
+
+
 @pytest.mark.slow
 def test_a_parsed_batch_equals_its_single_crops_and_half_precision_agrees():
     torch.manual_seed(0)

@@ -147,7 +147,6 @@ def test_half_precision_frames_come_back_as_such(tiny, frames, faces):
 
 def test_wrong_use_is_explained(tiny, frames, faces):
     for wrong, word in (
-        ({}, "detector"),
         ({"faces": faces, "mask": torch.ones(200, 260)}, "mask"),
         ({"faces": faces, "visibility": 2}, "visibility"),
         ({"faces": faces, "batch_size": 0}, "batch_size"),
