@@ -8,8 +8,9 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,13 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .errors import InputError, OutputError
+from .errors import InputError, OutputError, first_line
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+# What is tried, whatever a file is called: of PostScript, PIL would let Ghostscript make a picture.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MIN_SIDE = 16
+MAX_ASPECT = 16
 
 
 def check_images(images: Tensor, name: str = "images") -> Tensor:
@@ -44,8 +48,33 @@ def check_images(images: Tensor, name: str = "images") -> Tensor:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError(f"{name} contains NaN or infinity.")
     if low < -1e-3 or high > 1 + 1e-3:
-        raise InputError(f"{name} must lie in [0, 1], got [{low:.4g}, {high:.4g}].")
+        hint = ""
+        if high > 2 and low > -1:
+            hint = " Are these 0 to 255? Divide by 255."
+        elif -1.01 < low < -0.1 and high < 1.01:
+            hint = " Are these -1 to 1? Halve them and add 0.5."
+        raise InputError(f"{name} must lie in [0, 1], got [{low:.4g}, {high:.4g}].{hint}")
     return images
+
+
+def check_mask(mask: Tensor, name: str = "the mask") -> Tensor:
+    """Return `mask`, a tensor of any shape, if it holds pixels with values in [0, 1]; otherwise raise InputError."""
+    if mask.numel() == 0:
+        raise InputError(f"{name} must hold pixels, got shape {tuple(mask.shape)}.")
+    low, high = (bound.item() for bound in mask.float().aminmax())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):  # NaN is neither
+        hint = " Are these 0 to 255? Divide by 255." if high > 2 else ""
+        raise InputError(f"{name} must lie in [0, 1], got [{low:.4g}, {high:.4g}].{hint}")
+    return mask
+
+
+def check_aspect(images: Tensor, name: str = "images") -> None:
+    """Raise InputError for strips: what makes (B, 3, H, W) square, or its shorter side long, would fill the memory."""
+    height, width = images.shape[2:]
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise InputError(
+            f"{name} of {width}x{height} pixels is a strip; faces are at most {MAX_ASPECT} times as long as wide."
+        )
 
 
 def to_network(images: Tensor) -> Tensor:
@@ -73,41 +102,68 @@ def tile(rows: Sequence[Tensor]) -> Tensor:
 
 @contextlib.contextmanager
 def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """Open an image file with PIL; whatever makes it unreadable, then or while it is decoded, is an InputError."""
+    """Open a file with one picture by PIL; whatever makes it unreadable, then or while it is decoded, is an InputError.
+
+    Inside there is to be nothing but decoding: every exception is taken for the file's fault.
+    """
+    if not os.path.isfile(path):  # a pipe would be waited for
+        raise InputError(f"{path}: no such file." if not os.path.exists(path) else f"{path}: not a file.")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about metadata, with no file named
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            with Image.open(path, formats=_FORMATS) as file:
+                frames = getattr(file, "n_frames", 1)
+                if frames > 1 and file.format != "MPO":  # a phone's JPEG may carry a second, auxiliary picture
+                    raise InputError(f"{path}: has {frames} pages or frames; save them as single images.")
                 yield file
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file.") from None
+    except InputError:
+        raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: too many pixels for one image ({error}).") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a readable image ({error}). Supported: {', '.join(IMAGE_SUFFIXES)}.") from None
+    except Exception as error:  # PIL parses bytes of anybody's making here, and every kind of error was seen
+        raise InputError(
+            f"{path}: not a readable image ({first_line(error)}). Supported: {', '.join(IMAGE_SUFFIXES)}."
+        ) from error
 
 
-def is_16_bit(image: Image.Image) -> bool:
-    """Whether a PIL image is grey with 16 bits; 16-bit colour, PIL itself reduces to 8."""
-    return image.mode.startswith("I;16") or image.mode == "I"
+def upright(image: Image.Image) -> Image.Image:
+    """A PIL image with its EXIF orientation applied; EXIF that cannot be parsed is left behind."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # as in `open_image`
+        image.info.pop("exif", None)
+        return image
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether a PIL image is grey with more than 8 bits; deep colour, PIL itself reduces to 8."""
+    return image.mode.startswith("I") or image.mode == "F"
 
 
 def from_pil(image: Image.Image) -> Tensor:
     """A PIL image to (1, 3, H, W) float32 in [0, 1]: alpha dropped, grey repeated."""
-    if is_16_bit(image):
-        grey = np.asarray(image, dtype=np.float32) / 65535
-        pixels = np.repeat(grey[..., None], 3, axis=2)
+    if is_deep(image):
+        grey = np.asarray(image, dtype=np.float32)
+        pixels = np.repeat((grey / _white(image.mode, grey))[..., None], 3, axis=2)
     else:
         pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
 
 
+def _white(mode: str, grey: np.ndarray) -> float:
+    """The number that stands for white. Floating point pictures are in [0, 1], or in the range of a byte."""
+    if mode != "F":
+        return 65535.0
+    return 255.0 if np.abs(grey).max() > 2 else 1.0
+
+
 def read_image(path: str | os.PathLike[str]) -> Tensor:
     """Read an image file as (1, 3, H, W) float32 in [0, 1]: EXIF orientation applied, alpha dropped, grey repeated."""
     with open_image(path) as file:
-        return from_pil(ImageOps.exif_transpose(file))
+        image = from_pil(upright(file))
+    return check_images(image, f"{path}:")
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -117,16 +173,29 @@ def to_pil(image: Tensor) -> Image.Image:
 
 def write_image(image: Tensor, path: str | os.PathLike[str]) -> None:
     """Write (3, H, W) in [0, 1] to `path` (format by suffix). A file is there whole or not at all."""
-    target = Path(path)
-    encoded = io.BytesIO()
-    suffix = target.suffix.lower()
+    options = {"quality": 95} if Path(path).suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
+    save_pil(to_pil(image), path, options)
+
+
+def check_suffix(path: str | os.PathLike[str]) -> str:
+    """The suffix of a file to be written, if it is one of IMAGE_SUFFIXES; otherwise raise OutputError."""
+    suffix = Path(path).suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
+        raise OutputError(f"{path}: cannot write {suffix or 'a file without suffix'}; use {', '.join(IMAGE_SUFFIXES)}.")
+    return suffix
+
+
+def save_pil(image: Image.Image, path: str | os.PathLike[str], options: Mapping[str, Any]) -> None:
+    """Write a PIL image with options of its format, which the suffix of `path` tells, whole or not at all."""
+    suffix, encoded = check_suffix(path), io.BytesIO()
+    try:
+        image.save(encoded, Image.registered_extensions()[suffix], **options)
+    except Exception as error:  # what comes along in a file, such as EXIF, does not fit every format
         raise OutputError(
-            f"{target}: cannot write {suffix or 'a file without suffix'}; use {', '.join(IMAGE_SUFFIXES)}."
-        )
-    options = {"quality": 95} if suffix in (".jpg", ".jpeg", ".webp") else {}
-    to_pil(image).save(encoded, format=Image.registered_extensions()[suffix], **options)
-    write_atomically(target, encoded.getvalue())
+            f"{path}: this picture, or what comes with it, does not fit into a {suffix} file ({first_line(error)}). "
+            "Choose another format."
+        ) from error
+    write_atomically(path, encoded.getvalue())
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:

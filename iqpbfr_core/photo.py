@@ -1,19 +1,17 @@
 """Photo files: pixels with what comes along in the file, so that a restored photo keeps its colours, date and place."""
 
-import io
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
-from .errors import InputError, OutputError
-from .image import IMAGE_SUFFIXES, from_pil, is_16_bit, open_image, to_pil, write_atomically
+from .image import check_images, check_suffix, from_pil, is_deep, open_image, save_pil, to_pil, upright
 
 _KEPT = ("exif", "icc_profile", "dpi")
+_MAX_DPI = 100_000
 _BASE = ExifTags.Base
 _TIFF_TAGS = (
     _BASE.ImageDescription,
@@ -57,18 +55,18 @@ class Photo:
 def read_photo(path: str | os.PathLike[str]) -> Photo:
     """Read a photo file. Raises InputError if it cannot be read or has several pages."""
     with open_image(path) as file:
-        pages = getattr(file, "n_frames", 1)
-        if pages > 1 and file.format != "MPO":  # a phone's JPEG may carry a second, auxiliary picture
-            raise InputError(f"{path}: has {pages} pages or frames; save them as single images.")
-        image = ImageOps.exif_transpose(file)
+        image = upright(file)
         metadata = {key: image.info[key] for key in _KEPT if image.info.get(key)}
+        if "dpi" in metadata and not all(0 < float(number) < _MAX_DPI for number in metadata["dpi"]):
+            del metadata["dpi"]  # 0/0 and the like, which no format takes
         if file.format == "TIFF":
             metadata["exif"] = _descriptive_tags(file)
         if image.mode == "CMYK":
             metadata.pop("icc_profile", None)  # it describes CMYK, and the result is RGB
         alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
-        bits = 16 if is_16_bit(image) else 8
-        return Photo(from_pil(image), bits == 16 or image.mode in _GREY_MODES, bits, alpha, metadata)
+        is_grey, bits = is_deep(image) or image.mode in _GREY_MODES, 16 if is_deep(image) else 8
+        pixels = from_pil(image)
+    return Photo(check_images(pixels, f"{path}:"), is_grey, bits, alpha, metadata)
 
 
 def _descriptive_tags(file: Image.Image) -> bytes:
@@ -84,12 +82,7 @@ def _descriptive_tags(file: Image.Image) -> bytes:
 
 def write_photo(pixels: Tensor, like: Photo, path: str | os.PathLike[str]) -> None:
     """Write (3, H, W) in [0, 1] with everything `like` had besides its pixels; format by suffix, whole or not at all."""
-    target = Path(path)
-    suffix = target.suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
-        raise OutputError(
-            f"{target}: cannot write {suffix or 'a file without suffix'}; use {', '.join(IMAGE_SUFFIXES)}."
-        )
+    suffix = check_suffix(path)
     image = to_pil(pixels)
     if like.bits == 16 and suffix in _DEEP_GREY_SUFFIXES:
         grey = (pixels[0].detach().clamp(0, 1).cpu() * 65535).round().numpy()
@@ -99,6 +92,4 @@ def write_photo(pixels: Tensor, like: Photo, path: str | os.PathLike[str]) -> No
     if like.alpha is not None and suffix in _ALPHA_SUFFIXES:
         image = image.convert("LA" if image.mode == "L" else "RGBA")
         image.putalpha(like.alpha.resize(image.size))
-    encoded = io.BytesIO()
-    image.save(encoded, Image.registered_extensions()[suffix], **like.metadata, **_OPTIONS.get(suffix, {}))
-    write_atomically(target, encoded.getvalue())
+    save_pil(image, path, {**like.metadata, **_OPTIONS.get(suffix, {})})

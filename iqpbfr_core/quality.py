@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from . import pyiqa_metrics
 from .download import Progress
 from .errors import CheckpointError
-from .image import check_images
+from .image import check_aspect, check_images
 from .models.severity import RESOLUTION, SeverityNet
 from .tensor_file import check_weights, read_safetensors
 
@@ -128,7 +128,7 @@ class BuiltinMetric:
         return raw
 
     def raw(self, images: Tensor) -> Tensor:
-        check_images(images)
+        check_aspect(check_images(images))
         images = images.to(device=self.device, dtype=torch.float32)
         shorter = min(images.shape[2:])
         if shorter != RESOLUTION:

@@ -5,14 +5,19 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..image import check_images, resize
+from ..errors import InputError
+from ..image import check_aspect, check_images, resize
+
+MAX_SIDE = 8192  # the square of it takes 800 MB
 
 
 def to_square(face: Tensor) -> Tensor:
     """(B, 3, H, W) to (B, 3, S, S), S = max(H, W): padded to the right or below with its border, not stretched."""
-    check_images(face, "the image")
+    check_aspect(check_images(face, "the image"), "the image")
     height, width = face.shape[2:]
     side = max(height, width)
+    if side > MAX_SIDE:
+        raise InputError(f"the image is {width}x{height} pixels; aligned faces are at most {MAX_SIDE} pixels long.")
     return F.pad(face, (0, side - width, 0, side - height), mode="replicate")
 
 
