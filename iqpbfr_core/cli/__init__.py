@@ -1,11 +1,15 @@
-"""The command line: one verb per module. Anything the user can mend ends in a message and exit code 2."""
+"""The command line: one verb per module.
 
+Anything the user can mend ends in a message and exit code 2; where only some of several files fail, it is 1.
+"""
+
+import io
 import sys
 
 import typer
 
 from .. import __version__
-from ..errors import IQPError, MissingPackageError
+from ..errors import InputError, IQPError, MissingPackageError
 from ..extras import needs
 from . import degrade, optimize, restore, score, sweep, weights
 from .console import report
@@ -66,7 +70,11 @@ _add_training()
 
 def main() -> None:
     """Entry point of `iqpbfr`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
+        if "" in sys.argv[1:]:
+            raise InputError("one of the arguments is empty, which would mean the current folder; write . for that.")
         app()
     except (IQPError, OSError) as error:  # OSError: a full disk, a folder without permission
         report("Error", str(error))

@@ -1,5 +1,6 @@
 """What the commands share: consoles, the choice of device, and files worked through one after the other."""
 
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -7,24 +8,26 @@ from typing import TypeVar
 import torch
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
+from rich.text import Text
 
 from ..errors import InputError, IQPError, first_line
 from ..image import IMAGE_SUFFIXES
 from ..restorer import Restorer, Settings
 
-output = Console()
-errors = Console(stderr=True)
+# File names are printed as they are: nothing in them is markup, an emoji, a colour or a place to break the line.
+output = Console(markup=False, emoji=False)
+errors = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, stderr=True)
 T = TypeVar("T")
 
+MAX_SEED = 2**32 - 1  # what every random generator here takes
 FIDELITY_HELP = "0 = quality first, 1 = closest to the input; default: what the model is best run at."
 ADAIN_HELP = "Match feature statistics to the input; default: as the model's authors do."
 
 
 def report(kind: str, text: str) -> None:
-    """Print an error; brackets in it are text, not markup."""
-    errors.print(f"[bold red]{kind}:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    """Print an error."""
+    errors.print(Text(f"{kind}:", style="bold red"), text)
 
 
 def settle(restorer: Restorer, quality: float, fidelity: float | None, adain: bool | None) -> Settings:
@@ -37,7 +40,7 @@ def settle(restorer: Restorer, quality: float, fidelity: float | None, adain: bo
 def say(notes: Iterable[str]) -> None:
     """What the user should know beside the result, each line once."""
     for note in dict.fromkeys(notes):
-        errors.print(f"Note: {note}", highlight=False, soft_wrap=True, markup=False)
+        errors.print(f"Note: {note}")
 
 
 def choose_device(name: str) -> torch.device:
@@ -46,8 +49,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # every backend has a way of its own to be missing
         raise InputError(f"device {name!r} cannot be used here ({first_line(error)}). Try cpu, cuda or mps.") from None
     return device
 
@@ -58,12 +61,20 @@ def check_word(option: str, word: str, allowed: Collection[str]) -> None:
         raise InputError(f"{option} takes one of {', '.join(allowed)}, got {word!r}.")
 
 
+def refuse_options(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Raise InputError if one of these options was given, by its parameter's name."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"{parameter.opts[0]} {why}; leave it out.")
+
+
 def collect_images(paths: Sequence[Path]) -> list[Path]:
     """Files as given, folders as the images directly in them; at least one."""
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            files += sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         else:
             files.append(path)
     if not files:
@@ -80,17 +91,32 @@ def check_targets(files: Sequence[Path], targets: list[Path], folder: Path) -> l
     """The targets, if `folder` can hold them; names that collide, or would overwrite an input, are refused before work starts."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; -o needs a folder.")
+    check_overwriting(files, targets)
     taken: dict[Path, Path] = {}
-    inputs = {file.resolve() for file in files}
     for file, target in zip(files, targets, strict=True):
         if target in taken:
             raise InputError(
                 f"{taken[target]} and {file} would both be written to {target}. Restore them in two calls."
             )
-        if target.resolve() in inputs:
-            raise InputError(f"{target} would overwrite an input. Choose another output folder.")
         taken[target] = file
     return targets
+
+
+def check_overwriting(files: Iterable[Path], targets: Iterable[Path]) -> None:
+    """Raise InputError if one of `targets` is one of the input `files`."""
+    inputs = {_identity(file) for file in files}
+    for target in targets:
+        if _identity(target) in inputs:
+            raise InputError(f"{target} would overwrite an input. Choose another output.")
+
+
+def _identity(path: Path) -> object:
+    """Equal for two names of one file, whatever links or letter case make of them."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
 
 
 def for_each(
@@ -100,15 +126,24 @@ def for_each(
     work: Callable[[T], None],
     describe: Callable[[T], str],
 ) -> None:
-    """Do `work` for every item with a progress bar. Failures are reported and the rest goes on; then exit code 2."""
+    """Do `work` for every item with a progress bar. Files that fail are reported and the rest goes on; then exit code 1.
+
+    What cannot be read or written, or does not fit into the memory, is the file's fault; other exceptions are ours.
+    """
     failures = 0
     for item in track(items, task, total, console=errors, transient=True, disable=not errors.is_terminal):
         try:
             work(item)
-        except IQPError as error:
+        except (IQPError, OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+                raise
             failures += 1
-            text, name = str(error), describe(item)
+            text, name = str(error) if isinstance(error, IQPError) else first_line(error), describe(item)
             report("Failed", text if name in text else f"{name}: {text}")
     if failures:
-        errors.print(f"{failures} of {total} failed.", highlight=False)
-        raise typer.Exit(2)
+        errors.print(f"{failures} of {total} failed.")
+        raise typer.Exit(1)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -8,14 +8,14 @@ from ..degradation import PRESETS
 from ..degradation import degrade as degrade_images
 from ..errors import InputError
 from ..image import read_image, write_image
-from .console import collect_images, for_each, output, output_names
+from .console import MAX_SEED, collect_images, for_each, output, output_names
 
 
 def degrade(
     images: list[Path] = typer.Argument(help="Images, or folders of them."),
     out: Path = typer.Option(..., "-o", "--out", help="Folder for the degraded images (PNG)."),
     preset: str = typer.Option("full", help=f"One of {', '.join(PRESETS)}."),
-    seed: int = typer.Option(0, help="Seed of the first image; the next ones count up."),
+    seed: int = typer.Option(0, min=0, max=MAX_SEED, help="Seed of the first image; the next ones count up."),
 ) -> None:
     """Make faces bad in the standard way: blur, downsample, noise, JPEG."""
     if preset not in PRESETS:
@@ -26,6 +26,6 @@ def degrade(
     def work(job: tuple[Path, Path, int]) -> None:
         file, target, image_seed = job
         write_image(degrade_images(read_image(file), preset, image_seed)[0], target)
-        output.print(str(target), highlight=False, soft_wrap=True)
+        output.print(str(target))
 
     for_each(jobs, len(jobs), "Degrading", work, lambda job: str(job[0]))

@@ -1,7 +1,7 @@
 """iqpbfr evaluate"""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..image import write_image
 from ..quality import Metric, load_metric
 from ..restorer import load_restorer
 from ..training.data import list_images
-from .console import ADAIN_HELP, FIDELITY_HELP, choose_device, errors, output, settle
+from .console import ADAIN_HELP, FIDELITY_HELP, MAX_SEED, check_overwriting, choose_device, errors, output, settle
 
 # measure, heading, better direction
 MEASURES = (
@@ -29,13 +29,15 @@ MEASURES = (
 
 def evaluate(
     data: Path = typer.Option(..., help="Folder with a sub-folder per split, or with the faces themselves."),
-    split: str = typer.Option("test", help="Sub-folder of --data."),
+    split: str | None = typer.Option(None, help="Sub-folder of --data; default: test, where there is one."),
     model: str = typer.Option("builtin", help="'builtin', or a weight file."),
     preset: str = typer.Option("full", "--degradation", help="mild or full."),
     quality: float = typer.Option(1.0, min=0, max=1),
     fidelity: float | None = typer.Option(None, min=0, max=1, help=FIDELITY_HELP),
     adain: bool | None = typer.Option(None, help=ADAIN_HELP),
-    seed: int = typer.Option(0, help="Seed of the first face's degradation; the next ones count up."),
+    seed: int = typer.Option(
+        0, min=0, max=MAX_SEED, help="Seed of the first face's degradation; the next ones count up."
+    ),
     limit: int | None = typer.Option(None, min=1, help="Use only the first N faces."),
     weights: Path | None = typer.Option(
         None, help="Folder with NIQE's weights; default: DATA/../weights, then pyiqa's cache."
@@ -45,7 +47,8 @@ def evaluate(
     device: str = typer.Option("auto"),
 ) -> None:
     """Degrade faces, restore them and measure: mean and standard deviation over faces."""
-    files = list_images(data, split)[:limit]
+    files = (list_images(data / split) if split else list_images(data, "test"))[:limit]
+    check_overwriting(files, [grid] if grid else [])
     where = choose_device(device)
     restorer = load_restorer(model, where)
     settings = settle(restorer, quality, fidelity, adain)
@@ -54,7 +57,7 @@ def evaluate(
     try:
         metrics["niqe"] = load_metric("niqe", folder=folder)
     except WeightsNotFoundError as error:
-        errors.print(f"NIQE is left out: {error}", highlight=False, soft_wrap=True)
+        errors.print(f"NIQE is left out: {error}")
 
     def progress(starts: Iterable[int]) -> Iterable[int]:
         return track(list(starts), "Evaluating", console=errors, transient=True, disable=not errors.is_terminal)
@@ -65,7 +68,7 @@ def evaluate(
     if grid is not None:
         write_image(result.grid, grid)
     if as_json:
-        means = {f"{kind}/{name}": float(np.nanmean(values)) for (kind, name), values in result.scores.items()}
+        means = {f"{kind}/{name}": _mean(values) for (kind, name), values in result.scores.items()}
         typer.echo(
             json.dumps(
                 {"faces": len(files), "quality": quality, "fidelity": settings.fidelity, "mean": means}, indent=2
@@ -83,3 +86,9 @@ def evaluate(
             cells.append("-" if values is None else f"{np.nanmean(values):.3f} ± {np.nanstd(values):.3f}")
         table.add_row(kind.upper() if kind != "restored" else kind, *cells)
     output.print(table)
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float | None:
+    """Over those that have a value, None if there is none."""
+    known = [float(value) for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else None

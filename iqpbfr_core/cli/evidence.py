@@ -13,7 +13,7 @@ from ..image import write_atomically, write_image
 from ..quality import Metric, load_metric
 from ..restorer import load_restorer
 from ..training.data import list_images
-from .console import choose_device, errors, output
+from .console import MAX_SEED, choose_device, errors, output
 
 JUDGES = ("builtin", "niqe", "piqe")
 
@@ -22,12 +22,12 @@ def evidence(
     claims: list[str] = typer.Argument(help=f"Any of {', '.join(name for name, _ in CLAIMS)}."),
     data: Path = typer.Option(..., help="Folder with a sub-folder per split, or with the faces themselves."),
     out: Path = typer.Option(Path("docs/evidence"), "-o", "--out", help="Folder for tables, values and pictures."),
-    split: str = typer.Option("test", help="Sub-folder of --data."),
+    split: str | None = typer.Option(None, help="Sub-folder of --data; default: test, where there is one."),
     model: str = typer.Option("builtin", help="'builtin', or a weight file."),
     objective: str = typer.Option(
         "builtin", help=f"What may be optimised, one of {', '.join(JUDGES[:2])}; the rest judge."
     ),
-    seed: int = typer.Option(0, help="Of degradation, flaws and intervals."),
+    seed: int = typer.Option(0, min=0, max=MAX_SEED, help="Of degradation, flaws and intervals."),
     limit: int | None = typer.Option(None, min=1, help="Use only the first N faces."),
     weights: Path | None = typer.Option(
         None, help="Folder with NIQE's and RetinaFace's weights; default: DATA/../weights, then pyiqa's cache."
@@ -44,7 +44,7 @@ def evidence(
         raise InputError(f"unknown claim {unknown[0]!r}; there are {', '.join(known)}.")
     if objective not in JUDGES[:2]:
         raise InputError(f"the objective must be one of {', '.join(JUDGES[:2])}, got {objective!r}.")
-    files = list_images(data, split)[:limit]
+    files = (list_images(data / split) if split else list_images(data, "test"))[:limit]
     folder = weights or (data.parent / "weights" if (data.parent / "weights").is_dir() else None)
     where = choose_device(device)
     restorer = load_restorer(model, where)
@@ -55,15 +55,19 @@ def evidence(
         except WeightsNotFoundError as error:
             if name == objective:
                 raise
-            errors.print(f"{name} is left out: {error}", highlight=False, soft_wrap=True)
+            errors.print(f"{name} is left out: {error}")
     found = landmarks or (folder / "retinaface_mobile0.25_relu.pth" if folder else None)
     judge = LandmarkJudge(found) if found is not None and (landmarks or found.exists()) else None
     scene = prepare(restorer, files, metrics, objective, seed, judge)
     for claim in claims:
         finding = known[claim](scene)
-        _write(finding, out, f"{len(files)} faces of `{split}`, model `{model}`, objective {objective}, seed {seed}")
+        _write(
+            finding,
+            out,
+            f"{len(files)} faces of `{split or 'test'}`, model `{model}`, objective {objective}, seed {seed}",
+        )
         verdict = "holds" if finding.holds else "does not hold"
-        output.print(f"{claim} {verdict}: {out / claim}.md", highlight=False, soft_wrap=True)
+        output.print(f"{claim} {verdict}: {out / claim}.md")
 
 
 def _write(finding: Finding, folder: Path, setting: str) -> None:

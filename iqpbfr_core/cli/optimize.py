@@ -75,7 +75,7 @@ def optimize(
         write_image(through_square(read_image(pair[0]), restorer.config.resolution, climb)[0], pair[1])
         assert result is not None
         gain = f"{result.start_scores.item():.4f} -> {result.scores.item():.4f}"
-        output.print(f"{pair[1]}  {gain}  {result.stop_reasons[0]}", highlight=False, soft_wrap=True)
+        output.print(f"{pair[1]}  {gain}  {result.stop_reasons[0]}")
         if result.stop_reasons[0] == "interrupted":
             raise typer.Exit(130)
 

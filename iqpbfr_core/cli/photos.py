@@ -1,14 +1,14 @@
 """Whole photos, one file after the other: read, find faces, restore, write with everything the file had."""
 
-import shutil
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import InputError, OutputError
+from ..errors import InputError
 from ..faces import selection
 from ..faces.detection import Detector
 from ..faces.face import Faces
-from ..image import IMAGE_SUFFIXES
+from ..image import IMAGE_SUFFIXES, write_atomically
 from ..photo import read_photo, write_photo
 from ..pipeline import PhotoResult
 from .console import check_targets, output
@@ -28,8 +28,8 @@ def collect_photos(paths: Sequence[Path], out: Path, suffix: str | None) -> list
     for path in paths:
         found = [path]
         if path.is_dir():
-            inside = (p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES)
-            found = [p for p in inside if not p.resolve().is_relative_to(out.resolve())]
+            inside = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            found = [p for p in inside if not Path(os.path.realpath(p)).is_relative_to(os.path.realpath(out))]
         for file in found:
             place = file.relative_to(path) if path.is_dir() else Path(file.name)
             pairs.append((file, out / (place.with_suffix(suffix) if suffix else place)))
@@ -58,12 +58,8 @@ def restore_file(
     faces = choose_faces(detector(photo.pixels, confidence), choice)
     result = restore(photo.pixels, faces=faces)
     if len(result.faces) == 0 and source.suffix.lower() == target.suffix.lower():
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-        except OSError as error:
-            raise OutputError(f"{target}: could not be written ({error.strerror or error}).") from error
+        write_atomically(target, source.read_bytes())
     else:
         write_photo(result.image[0], photo, target)
     count = len(result.faces)
-    output.print(f"{target} ({count} face{'' if count == 1 else 's'})", highlight=False, soft_wrap=True, markup=False)
+    output.print(f"{target} ({count} face{'' if count == 1 else 's'})")

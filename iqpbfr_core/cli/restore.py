@@ -22,6 +22,7 @@ from .console import (
     for_each,
     output,
     output_names,
+    refuse_options,
     settle,
 )
 from .photos import CHOICES, collect_photos, restore_file
@@ -36,7 +37,15 @@ def restore_aligned(restorer: Restorer, face: Tensor, settings: Settings) -> Ten
     )
 
 
+# What --aligned has no use for, by parameter.
+_ONLY_PHOTOS = (
+    "detector", "model_dir", "download", "faces", "confidence", "min_face", "small_faces", "visibility", "keep_colour",
+    "image_format",
+)  # fmt: skip
+
+
 def restore(
+    context: typer.Context,
     images: list[Path] = typer.Argument(help="Photos, or folders of them (with the folders inside)."),
     out: Path = typer.Option(..., "-o", "--out", help="Folder for the restored photos; names and formats are kept."),
     aligned: bool = typer.Option(False, "--aligned", help="Inputs are aligned face crops: no detection, PNG out."),
@@ -61,13 +70,14 @@ def restore(
 ) -> None:
     """Restore the faces in photos, or aligned face crops."""
     if aligned:
+        refuse_options(context, _ONLY_PHOTOS, "has no meaning with --aligned")
         files = collect_images(images)
         pairs = list(zip(files, output_names(files, out), strict=True))
     else:
         pairs = collect_photos(images, out, f".{image_format.lower().lstrip('.')}" if image_format else None)
     if resume:
         left = [pair for pair in pairs if not pair[1].exists()]
-        errors.print(f"{len(pairs) - len(left)} finished already.", highlight=False)
+        errors.print(f"{len(pairs) - len(left)} finished already.")
         pairs = left
     restorer = load_restorer(model, choose_device(device))
     settings = settle(restorer, quality, fidelity, adain)
@@ -96,4 +106,4 @@ def restore(
 
 def _restore_crop(source: Path, target: Path, restorer: Restorer, settings: Settings) -> None:
     write_image(restore_aligned(restorer, read_image(source), settings)[0], target)
-    output.print(str(target), highlight=False, soft_wrap=True, markup=False)
+    output.print(str(target))

@@ -2,13 +2,14 @@
 
 import csv
 import json
+import math
 import sys
 from pathlib import Path
 
 import torch
 import typer
 
-from ..errors import InputError
+from ..errors import InputError, MetricError
 from ..image import read_image
 from ..quality import list_metrics, load_metric
 from .console import choose_device, collect_images, for_each
@@ -34,6 +35,8 @@ def score(
         with torch.inference_mode():
             raw = measured.raw(read_image(file))
         score, own = measured.normalise(raw).item(), raw.item()
+        if not math.isfinite(own):
+            raise MetricError(f"metric {metric} has no score for it ({own}).")
         rows.append({"file": str(file), "metric": metric, "score": round(score, 5), "raw": round(own, 5)})
 
     try:

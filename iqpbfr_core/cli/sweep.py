@@ -11,7 +11,7 @@ from ..image import read_image, resize, write_image
 from ..quality import load_metric
 from ..restorer import check_range, load_restorer
 from .aligned import to_square
-from .console import ADAIN_HELP, choose_device, output, say
+from .console import ADAIN_HELP, check_overwriting, choose_device, output, say
 
 
 def sweep(
@@ -31,6 +31,7 @@ def sweep(
     """Restore one aligned face at several qualities and fidelities: a labelled grid with scores."""
     wanted = _numbers("quality", qualities)
     kept = [] if fidelities is None else _numbers("fidelity", fidelities)
+    check_overwriting([image], [out])
     where = choose_device(device)
     restorer = load_restorer(model, where)
     kept = kept or [restorer.supports.default_fidelity]
@@ -49,7 +50,7 @@ def sweep(
         captions,
     )
     write_image(picture, out)
-    output.print(str(out), highlight=False, soft_wrap=True)
+    output.print(str(out))
 
 
 def _numbers(name: str, text: str) -> list[float]:

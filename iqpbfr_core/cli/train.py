@@ -14,7 +14,7 @@ from ..models.severity import SeverityNet
 from ..quality import BUILTIN, BuiltinMetric, load_metric, load_severity
 from ..training.loop import RunConfig, Stage, run
 from ..training.presets import PRESETS
-from .console import output
+from .console import MAX_SEED, output
 
 app = typer.Typer(help="Train the built-in metric, then the three stages of a restorer.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ DATA = typer.Option(..., help="Folder of aligned faces, or with sub-folders trai
 OUT = typer.Option(..., help="Run folder: log, samples, checkpoint to resume from, result. An existing run is resumed.")
 STEPS = typer.Option(2000, min=1)
 BATCH = typer.Option(8, min=1)
-SEED = typer.Option(0)
+SEED = typer.Option(0, min=0, max=MAX_SEED)
 WORKERS = typer.Option(0, min=0, help="Processes that read and augment faces.")
 PRECISION = typer.Option("bf16", help="bf16, fp16 (CUDA only) or no.")
 SAVE_EVERY = typer.Option(200, min=1, help="Steps between checkpoints.")
@@ -52,7 +52,7 @@ def _network(path: Path) -> CodeRestorer:
 
 def _run(stage: Stage, config: RunConfig) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    output.print(str(run(stage, config)), highlight=False, soft_wrap=True)
+    output.print(str(run(stage, config)))
 
 
 @app.command()

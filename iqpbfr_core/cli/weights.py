@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ..checkpoint import load_network, save_network
 from ..errors import InputError
-from .console import output
+from .console import check_overwriting, output
 
 DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -36,7 +36,6 @@ def convert(
     """Rewrite a weight file as .safetensors with its config inside."""
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)}.")
-    if out.resolve() == file.resolve():
-        raise InputError(f"{out} is the input itself; choose another name.")
+    check_overwriting([file], [out])
     save_network(load_network(file), out, DTYPES[dtype])
-    output.print(str(out), highlight=False, soft_wrap=True)
+    output.print(str(out))

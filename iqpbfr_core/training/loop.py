@@ -92,11 +92,11 @@ def run(stage: Stage, config: RunConfig) -> Path:
     Raises:
         TrainingError: the folder holds a run of another stage or with other settings, or one that cannot be read.
     """
+    files = list_images(config.data, "train")
     try:
         accelerator = Accelerator(mixed_precision=config.precision)
     except ValueError as error:
         raise TrainingError(f"precision {config.precision!r} cannot be used here ({first_line(error)}).") from error
-    files = list_images(config.data, "train")
     config.out.mkdir(parents=True, exist_ok=True)
     state_file, exported = config.out / "state.pt", config.out / "model.safetensors"
     settings = _settings(config, len(files))
