@@ -25,6 +25,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MIN_SIDE = 16
 MAX_ASPECT = 16
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def check_images(images: Tensor, name: str = "images") -> Tensor:
@@ -93,6 +94,12 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
         return images
     resized = F.interpolate(images.float(), size=size, mode="bicubic", antialias=True, align_corners=False)
     return resized.clamp(0, 1).to(images.dtype)
+
+
+def to_grey(images: Tensor) -> Tensor:
+    """The luma of (B, 3, H, W), in all three channels."""
+    weights = torch.tensor(LUMA, device=images.device, dtype=images.dtype)[:, None, None]
+    return (images * weights).sum(1, keepdim=True).expand_as(images)
 
 
 def tile(rows: Sequence[Tensor]) -> Tensor:

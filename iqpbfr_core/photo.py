@@ -84,10 +84,11 @@ def write_photo(pixels: Tensor, like: Photo, path: str | os.PathLike[str]) -> No
     """Write (3, H, W) in [0, 1] with everything `like` had besides its pixels; format by suffix, whole or not at all."""
     suffix = check_suffix(path)
     image = to_pil(pixels)
-    if like.bits == 16 and suffix in _DEEP_GREY_SUFFIXES:
+    is_grey = like.is_grey and bool((pixels.amax(0) - pixels.amin(0)).max() <= 1 / 255)  # unless colorized
+    if like.bits == 16 and suffix in _DEEP_GREY_SUFFIXES and is_grey:
         grey = (pixels[0].detach().clamp(0, 1).cpu() * 65535).round().numpy()
         image = Image.fromarray(grey.astype(np.uint16))
-    elif like.is_grey:
+    elif is_grey:
         image = image.getchannel(0)
     if like.alpha is not None and suffix in _ALPHA_SUFFIXES:
         image = image.convert("LA" if image.mode == "L" else "RGBA")

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from .errors import InputError
 from .faces import alignment, tracks
-from .faces.colour import is_grey, match_colour, to_grey
+from .faces.colour import find_tone, match_colour
 from .faces.detection import Detector, load_detector
 from .faces.face import Faces
 from .faces.masks import FEATHER, FaceParser, template_mask
 from .faces.paste import paste
-from .image import check_images, resize
-from .restorer import Restorer
+from .image import check_images, resize, to_grey
+from .restorer import Restorer, paint_white
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def restore_photo(
         background: (B, 3, kH, kW) the same photos upscaled; the faces are pasted into it, at its scale.
         parser: facexlib's parser, to paste face and hair only; None pastes what the template covers.
         feather: share of the crop's half side over which a paste fades, in (0, 1].
-        mask: (B or 1, 1, H, W) in [0, 1], where photos may be changed at all.
+        mask: (B or 1, 1, H, W) in [0, 1], where photos may be changed at all; an inpainting model fills it.
         visibility: 0 shows the photo, 1 the restored face.
         keep_colour: give every restored face the tones it had.
         smoothing: above 0, the images are consecutive video frames: faces follow paths smoothed over this many
@@ -87,12 +87,16 @@ def restore_photo(
         batch_size: faces restored together.
         progress: called with (done, all) after every batch; may raise to stop.
 
-    Grey photos stay grey. A photo without a face comes back as it is.
+    Grey photos stay grey and toned prints keep their tone, but for a colorizing model. A photo without a face comes back as it is.
 
     Raises:
         InputError: something has a wrong shape, type or range; the message says which.
     """
     check_images(images)
+    restorer.check_task("restore", "colorize", "inpaint")
+    task = restorer.supports.task
+    if task == "inpaint" and mask is None:
+        raise InputError("an inpainting model needs a mask, white where the photo is to be filled.")
     if faces is None:
         faces = (detector or load_detector(device=restorer.device))(images)
     faces.check_belong(images)
@@ -112,11 +116,14 @@ def restore_photo(
 
     side = restorer.config.resolution
     matrices = alignment.align(faces, side)
-    crops = alignment.crop(images, faces, side, matrices, restorer.device)
+    seen = paint_white(images, mask) if task == "inpaint" and mask is not None else images
+    crops = alignment.crop(seen, faces, side, matrices, restorer.device)
     if upscale is not None:
         for index in (faces.widths < min_size).nonzero()[:, 0].tolist():
-            crops[index] = _upscaled_crop(images, faces[[index]], side, upscale).to(crops)
+            crops[index] = _upscaled_crop(seen, faces[[index]], side, upscale).to(crops)
 
+    if task == "colorize":
+        crops = to_grey(crops)
     restored = torch.empty_like(crops)
     for start in range(0, len(faces), batch_size):
         batch = slice(start, start + batch_size)
@@ -131,8 +138,8 @@ def restore_photo(
             progress(min(start + batch_size, len(faces)), len(faces))
     if keep_colour:
         restored = match_colour(restored, crops)
-    is_from_grey = is_grey(images)[faces.frames.to(images.device)].to(restored.device)
-    restored = torch.where(is_from_grey[:, None, None, None], to_grey(restored), restored)
+    if task != "colorize":
+        restored = find_tone(images)[faces.frames.cpu()].apply(restored)
 
     shown = template_mask(side, feather, crops.device) if parser is None else parser(restored, feather)
     canvas = images

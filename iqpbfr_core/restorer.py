@@ -16,8 +16,16 @@ from torch import Tensor
 
 from .config import RestorerConfig, Supports
 from .errors import InputError
-from .image import check_images, from_network, to_network
+from .image import check_images, from_network, to_grey, to_network
 from .models.family import Network
+
+# What a model of another task is for, and where.
+_TASK_WORDS = {
+    "restore": "restores faces: use Restore Aligned Face or Restore Photo",
+    "colorize": "gives grey faces colour: use Colorize Face or Restore Photo",
+    "inpaint": "fills what a mask marks: use Inpaint Face, or Restore Photo with a mask",
+    "autoencode": "draws a face as it is: it is there to train with, and restores nothing",
+}
 
 
 @dataclass(frozen=True)
@@ -289,6 +297,32 @@ class Restorer:
             return from_network(self.generate(features.z, features, None, fidelity, adain))
         return self.decode(self.lookup(features, quality, guidance, alpha), features, fidelity, adain)
 
+    def colorize(self, images: Tensor) -> Tensor:
+        """Colour for grey or toned aligned faces, as `restore`, by a model that was trained for it; grey goes in."""
+        self.check_task("colorize")
+        return self.restore(to_grey(images))
+
+    def inpaint(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Fill parts of aligned faces, as `restore`, by a model that was trained for it.
+
+        Args:
+            images: (B, 3, R, R) in [0, 1].
+            mask: (B or 1, 1, R, R) in [0, 1]; all that is not 0 goes in white, as the model was trained, and its share
+                of what comes out is taken. Where it is 0 the face is as it was.
+        """
+        self.check_task("inpaint")
+        if mask.ndim != 4 or len(mask) not in (1, len(images)) or mask.shape[1:] != (1, *images.shape[2:]):
+            raise InputError(
+                f"the mask must have shape ({len(images)} or 1, 1, {images.shape[2]}, {images.shape[3]}), got {tuple(mask.shape)}."
+            )
+        filled = self.restore(paint_white(images, mask))
+        return torch.lerp(images.to(filled), filled, mask.to(filled))
+
+    def check_task(self, *tasks: str) -> None:
+        """Raise InputError unless the model was trained for one of these tasks."""
+        if self.supports.task not in tasks:
+            raise InputError(f"this model {_TASK_WORDS[self.supports.task]}.")
+
     def check_codes(self, codes: Codes, features: Features) -> None:
         """Raise InputError unless `codes` can be decoded by this model together with `features`."""
         self._check_has_codes()
@@ -343,6 +377,11 @@ class Restorer:
             return fidelity.to(like)[:, None, None, None]
         check_range("fidelity", float(fidelity), 0, 1)
         return float(fidelity)
+
+
+def paint_white(images: Tensor, mask: Tensor) -> Tensor:
+    """Images (B, 3, H, W) with what a mask (B or 1, 1, H, W) marks at all in white, as inpainting models want it."""
+    return torch.where(mask.to(images.device) > 0, torch.ones_like(images), images)
 
 
 def _describe(values: Tensor) -> str:

@@ -45,8 +45,8 @@ class OnnxRestorer(Network):
             raise CheckpointError(
                 f"not a readable ONNX file ({first_line(error)}). Is the download complete?"
             ) from error
-        self.image, self.knob = _inputs(self.session.get_inputs())
-        self.output = _output(self.session.get_outputs())
+        self.image, self.knob = _inputs(list(self.session.get_inputs()))
+        self.output = _output(list(self.session.get_outputs()))
         sides = [side for side in self.image.shape[2:] if isinstance(side, int)]
         if len(set(sides)) > 1:
             raise CheckpointError(f"takes faces of {sides[1]}x{sides[0]} pixels; restorers take squares.")

@@ -9,13 +9,13 @@ from photos import DATA, detector_file, known_faces, needs_photos, read_photo_nu
 
 from iqpbfr_core.errors import CheckpointError, InputError, WeightsNotFoundError
 from iqpbfr_core.faces import alignment, segs, selection, tracks, weights
-from iqpbfr_core.faces.colour import is_grey, match_colour, to_grey
+from iqpbfr_core.faces.colour import find_tone, match_colour
 from iqpbfr_core.faces.detection import Detector, load_detector, merge_duplicates
 from iqpbfr_core.faces.face import Faces, join
 from iqpbfr_core.faces.masks import FaceParser, load_parser, template_mask
 from iqpbfr_core.faces.measures import flicker, seam
 from iqpbfr_core.faces.paste import paste
-from iqpbfr_core.image import read_image, resize
+from iqpbfr_core.image import read_image, resize, to_grey
 from iqpbfr_core.models.retinaface import RetinaFace, RetinaFaceConfig
 from iqpbfr_core.restorer import Codes
 
@@ -357,12 +357,43 @@ def test_parser_mask_is_face_only_and_fades():
 # Colour
 
 
-def test_colour_match_restores_tone_and_grey_is_recognised():
+def test_colour_match_restores_tone():
     original = smooth_picture(2, (64, 64)) * 0.6 + 0.2
     tinted = original * torch.tensor([0.8, 1.0, 1.1])[:, None, None]
     assert (match_colour(tinted, original) - original).abs().mean() < 0.01
-    grey = to_grey(original)
-    assert is_grey(torch.cat((grey, original))).tolist() == [True, True, False, False]
+
+
+# Prints: what becomes of a grey picture.
+PRINTS = {
+    "grey": lambda x: x,
+    "sepia": lambda x: (x * torch.tensor([1.351, 1.203, 0.937])[:, None, None]).clamp(0, 1),
+    "faded": lambda x: (
+        x * torch.tensor([0.7, 0.65, 0.5])[:, None, None] + torch.tensor([0.2, 0.15, 0.1])[:, None, None]
+    ),
+    "cyanotype": lambda x: torch.stack([x[:, 0] ** 1.5, x[:, 1] ** 1.1, x[:, 2] ** 0.8], 1),
+    "noisy sepia": lambda x: (
+        PRINTS["sepia"](x) + 2 / 255 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    ).clamp(0, 1),
+}
+
+
+@pytest.mark.parametrize("name", PRINTS)
+def test_prints_are_told_from_colour_photos_and_their_tone_is_kept(name):
+    original = smooth_picture(2, (64, 64)) * 0.8 + 0.1
+    toned = PRINTS[name](to_grey(original))
+    tone = find_tone(torch.cat((toned, original)))
+    assert tone.is_all.tolist() == [True, True, False, False]
+    again = tone[torch.tensor([0, 2])].apply(torch.cat((to_grey(toned[:1]), original[:1])))
+    assert (again[0] - toned[0]).abs().mean() < 0.02
+    assert torch.equal(again[1], original[0])
+    assert name != "grey" or torch.equal(again[0, 0], again[0, 2])
+
+
+def test_a_flat_picture_is_of_one_tone():
+    flat = torch.tensor([0.6, 0.5, 0.3])[:, None, None].expand(1, 3, 32, 32)
+    tone = find_tone(flat)
+    assert tone.is_all.all()
+    torch.testing.assert_close(tone.apply(to_grey(flat)), flat, atol=1e-3, rtol=0)
 
 
 # Time
