@@ -121,7 +121,7 @@ class Restorer:
 
     @property
     def device(self) -> torch.device:
-        return self._compute_device or self.network.device
+        return self._compute_device or self.network.weights_device
 
     @property
     def dtype(self) -> torch.dtype:

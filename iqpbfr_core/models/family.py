@@ -27,7 +27,8 @@ class Network(nn.Module):
     config: RestorerConfig
 
     @property
-    def device(self) -> torch.device:
+    def weights_device(self) -> torch.device:
+        """Where the weights are. Not called `device`, which ComfyUI sets on every network that it moves."""
         return self._a_weight.device
 
     @property
