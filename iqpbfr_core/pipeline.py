@@ -17,8 +17,8 @@ from .faces.detection import Detector, load_detector
 from .faces.face import Faces
 from .faces.masks import FEATHER, FaceParser, template_mask
 from .faces.paste import paste
-from .image import check_images, resize, to_grey
-from .restorer import Restorer, paint_white
+from .image import check_images, resize
+from .restorer import Restorer
 
 
 @dataclass(frozen=True)
@@ -93,17 +93,10 @@ def restore_photo(
         InputError: something has a wrong shape, type or range; the message says which.
     """
     check_images(images)
-    restorer.check_task("restore", "colorize", "inpaint")
-    task = restorer.supports.task
-    if task == "inpaint" and mask is None:
-        raise InputError("an inpainting model needs a mask, white where the photo is to be filled.")
+    seen = restorer.prepare(images, mask)
     if faces is None:
         faces = (detector or load_detector(device=restorer.device))(images)
     faces.check_belong(images)
-    if mask is not None and (mask.ndim != 4 or mask.shape[1:] != (1, *images.shape[2:])):
-        raise InputError(
-            f"the mask must be (B or 1, 1, {images.shape[2]}, {images.shape[3]}), got {tuple(mask.shape)}."
-        )
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
     if upscale is None:
@@ -116,14 +109,11 @@ def restore_photo(
 
     side = restorer.config.resolution
     matrices = alignment.align(faces, side)
-    seen = paint_white(images, mask) if task == "inpaint" and mask is not None else images
     crops = alignment.crop(seen, faces, side, matrices, restorer.device)
     if upscale is not None:
         for index in (faces.widths < min_size).nonzero()[:, 0].tolist():
             crops[index] = _upscaled_crop(seen, faces[[index]], side, upscale).to(crops)
 
-    if task == "colorize":
-        crops = to_grey(crops)
     restored = torch.empty_like(crops)
     for start in range(0, len(faces), batch_size):
         batch = slice(start, start + batch_size)
@@ -138,7 +128,7 @@ def restore_photo(
             progress(min(start + batch_size, len(faces)), len(faces))
     if keep_colour:
         restored = match_colour(restored, crops)
-    if task != "colorize":
+    if restorer.supports.task != "colorize":
         restored = find_tone(images)[faces.frames.cpu()].apply(restored)
 
     shown = template_mask(side, feather, crops.device) if parser is None else parser(restored, feather)

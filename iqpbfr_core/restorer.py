@@ -297,25 +297,37 @@ class Restorer:
             return from_network(self.generate(features.z, features, None, fidelity, adain))
         return self.decode(self.lookup(features, quality, guidance, alpha), features, fidelity, adain)
 
+    def prepare(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Pictures (B, 3, H, W) as the model was trained to see them: for colorizing grey, for inpainting white where a
+        mask (B or 1, 1, H, W) marks anything, else as they are. Raises InputError for a model that restores nothing."""
+        self.check_task("restore", "colorize", "inpaint")
+        if mask is not None and (
+            mask.ndim != 4 or len(mask) not in (1, len(images)) or mask.shape[1:] != (1, *images.shape[2:])
+        ):
+            wanted = (len(images), 1, *images.shape[2:])
+            raise InputError(f"the mask must have shape {wanted}, or one for all, got {tuple(mask.shape)}.")
+        if self.supports.task == "colorize":
+            return to_grey(images)
+        if self.supports.task != "inpaint":
+            return images
+        if mask is None:
+            raise InputError("an inpainting model needs a mask, white where it is to fill.")
+        return torch.where(mask.to(images.device) > 0, torch.ones_like(images), images)
+
     def colorize(self, images: Tensor) -> Tensor:
-        """Colour for grey or toned aligned faces, as `restore`, by a model that was trained for it; grey goes in."""
+        """Colour for grey or toned aligned faces, as `restore`, by a model that was trained for it."""
         self.check_task("colorize")
-        return self.restore(to_grey(images))
+        return self.restore(self.prepare(images))
 
     def inpaint(self, images: Tensor, mask: Tensor) -> Tensor:
         """Fill parts of aligned faces, as `restore`, by a model that was trained for it.
 
         Args:
             images: (B, 3, R, R) in [0, 1].
-            mask: (B or 1, 1, R, R) in [0, 1]; all that is not 0 goes in white, as the model was trained, and its share
-                of what comes out is taken. Where it is 0 the face is as it was.
+            mask: (B or 1, 1, R, R) in [0, 1], the share of the filled face; where it is 0 the face is as it was.
         """
         self.check_task("inpaint")
-        if mask.ndim != 4 or len(mask) not in (1, len(images)) or mask.shape[1:] != (1, *images.shape[2:]):
-            raise InputError(
-                f"the mask must have shape ({len(images)} or 1, 1, {images.shape[2]}, {images.shape[3]}), got {tuple(mask.shape)}."
-            )
-        filled = self.restore(paint_white(images, mask))
+        filled = self.restore(self.prepare(images, mask))
         return torch.lerp(images.to(filled), filled, mask.to(filled))
 
     def check_task(self, *tasks: str) -> None:
@@ -377,11 +389,6 @@ class Restorer:
             return fidelity.to(like)[:, None, None, None]
         check_range("fidelity", float(fidelity), 0, 1)
         return float(fidelity)
-
-
-def paint_white(images: Tensor, mask: Tensor) -> Tensor:
-    """Images (B, 3, H, W) with what a mask (B or 1, 1, H, W) marks at all in white, as inpainting models want it."""
-    return torch.where(mask.to(images.device) > 0, torch.ones_like(images), images)
 
 
 def _describe(values: Tensor) -> str:

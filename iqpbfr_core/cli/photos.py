@@ -12,6 +12,7 @@ from ..image import IMAGE_SUFFIXES, write_atomically
 from ..photo import read_photo, write_photo
 from ..pipeline import PhotoResult
 from .console import check_targets, output
+from .masks import mask_of
 
 # What --faces takes, and the order in which the chosen face comes first.
 CHOICES = {"all": None, "largest": "size", "left": "left_to_right", "right": "right_to_left", "centre": "centre"}
@@ -52,11 +53,13 @@ def restore_file(
     confidence: float,
     choice: str,
     restore: Callable[..., PhotoResult],
+    masks: Path | None,
 ) -> None:
     """Restore one photo; one without a face to restore is copied as it is, or written in the wanted format."""
     photo = read_photo(source)
     faces = choose_faces(detector(photo.pixels, confidence), choice)
-    result = restore(photo.pixels, faces=faces)
+    mask = mask_of(source, masks, (photo.pixels.shape[2], photo.pixels.shape[3]))
+    result = restore(photo.pixels, faces=faces, mask=mask)
     if len(result.faces) == 0 and source.suffix.lower() == target.suffix.lower():
         write_atomically(target, source.read_bytes())
     else:

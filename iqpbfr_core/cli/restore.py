@@ -25,6 +25,7 @@ from .console import (
     refuse_options,
     settle,
 )
+from .masks import mask_of
 from .photos import CHOICES, collect_photos, restore_file
 
 
@@ -49,7 +50,7 @@ def restore(
     images: list[Path] = typer.Argument(help="Photos, or folders of them (with the folders inside)."),
     out: Path = typer.Option(..., "-o", "--out", help="Folder for the restored photos; names and formats are kept."),
     aligned: bool = typer.Option(False, "--aligned", help="Inputs are aligned face crops: no detection, PNG out."),
-    model: str = typer.Option("builtin", help="'builtin', or a weight file (.safetensors, .pth, .ckpt)."),
+    model: str = typer.Option("builtin", help="'builtin', or a weight file (.safetensors, .pth, .ckpt, .onnx)."),
     quality: float = typer.Option(1.0, min=0, max=1, help="Wanted quality score; 1 is the best the model knows."),
     fidelity: float | None = typer.Option(None, min=0, max=1, help=FIDELITY_HELP),
     adain: bool | None = typer.Option(None, help=ADAIN_HELP),
@@ -67,8 +68,12 @@ def restore(
     image_format: str | None = typer.Option(None, "--format", help="Write this format (png, jpg, ...) instead."),
     resume: bool = typer.Option(False, "--resume", help="Skip photos whose result is there already."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    mask: Path | None = typer.Option(
+        None,
+        help="Picture, or folder with one per photo, white where something may change; an inpainting model fills it.",
+    ),
 ) -> None:
-    """Restore the faces in photos, or aligned face crops."""
+    """Restore, colorize or inpaint (as the model was trained) the faces in photos, or aligned face crops."""
     if aligned:
         refuse_options(context, _ONLY_PHOTOS, "has no meaning with --aligned")
         files = collect_images(images)
@@ -82,7 +87,7 @@ def restore(
     restorer = load_restorer(model, choose_device(device))
     settings = settle(restorer, quality, fidelity, adain)
     if aligned:
-        work = partial(_restore_crop, restorer=restorer, settings=settings)
+        work = partial(_restore_crop, restorer=restorer, settings=settings, masks=mask)
     else:
         check_word("--small-faces", small_faces, ("leave", "upscale"))
         check_word("--faces", faces, CHOICES)
@@ -99,11 +104,19 @@ def restore(
             visibility=visibility,
             keep_colour=keep_colour,
         )
-        work = partial(restore_file, detector=network, confidence=confidence, choice=faces, restore=restore_faces)
+        work = partial(
+            restore_file, detector=network, confidence=confidence, choice=faces, restore=restore_faces, masks=mask
+        )
     with torch.no_grad():
         for_each(pairs, len(pairs), "Restoring", lambda pair: work(*pair), lambda pair: str(pair[0]))
 
 
-def _restore_crop(source: Path, target: Path, restorer: Restorer, settings: Settings) -> None:
-    write_image(restore_aligned(restorer, read_image(source), settings)[0], target)
+def _restore_crop(source: Path, target: Path, restorer: Restorer, settings: Settings, masks: Path | None) -> None:
+    face = read_image(source)
+    mask = mask_of(source, masks, (face.shape[2], face.shape[3]))
+    restored = restore_aligned(restorer, restorer.prepare(face, mask), settings)
+    if mask is not None:
+        size = (restored.shape[2], restored.shape[3])
+        restored = torch.lerp(resize(face, size).to(restored), restored, resize(mask, size).to(restored))
+    write_image(restored[0], target)
     output.print(str(target))

@@ -4,13 +4,15 @@ import dataclasses
 
 import pytest
 import torch
+from commands import run
 from networks import FAMILIES, make_network
 
 from iqpbfr_core import restore_photo
+from iqpbfr_core.checkpoint import save_network
 from iqpbfr_core.config import RestorerConfig
 from iqpbfr_core.errors import InputError
 from iqpbfr_core.faces.face import Faces
-from iqpbfr_core.image import to_grey
+from iqpbfr_core.image import read_image, to_grey, write_image
 from iqpbfr_core.models.code_restorer import CodeRestorer
 from iqpbfr_core.restorer import Restorer
 
@@ -96,6 +98,30 @@ def test_inpainting_a_photo_changes_what_the_mask_marks(face, hole):
     assert result.crops.amax() == 1
     with pytest.raises(InputError, match="needs a mask"):
         restore_photo(face, restorer, faces=in_photo(face))
+
+
+def test_the_command_line_colorizes_and_fills(face, hole, tmp_path):
+    folder, masks, out = tmp_path / "faces", tmp_path / "masks", tmp_path / "out"
+    write_image(to_grey(face)[0], folder / "a.png")
+    write_image(hole[0].expand(3, -1, -1), masks / "a.png")
+    for task in TASKS:
+        save_network(model(task).network, tmp_path / f"{task}.safetensors")
+
+    def command(task, *more):
+        return run(
+            "restore", folder, "-o", out / task, "--model", tmp_path / f"{task}.safetensors", "--device", "cpu", "--aligned", *more
+        )  # fmt: skip
+
+    assert command("colorize").returncode == 0
+    coloured = read_image(out / "colorize" / "a.png")
+    assert (coloured.amax(1) - coloured.amin(1)).max() > 0.05
+    assert command("inpaint", "--mask", masks).returncode == 0
+    filled, given = read_image(out / "inpaint" / "a.png"), read_image(folder / "a.png")
+    assert torch.equal(torch.where(hole > 0, given, filled), given)
+    assert not torch.equal(filled, given)
+    refused = command("inpaint")
+    assert refused.returncode == 1
+    assert "an inpainting model needs a mask" in " ".join(refused.stderr.split())
 
 
 def test_a_model_of_another_task_is_refused_with_where_it_belongs(face, hole):
