@@ -18,7 +18,7 @@ from .faces.face import Faces
 from .faces.masks import FEATHER, FaceParser, template_mask
 from .faces.paste import paste
 from .image import check_images, resize
-from .restorer import Restorer
+from .restorer import Restorer, check_range
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,9 @@ def restore_photo(
     if faces is None:
         faces = (detector or load_detector(device=restorer.device))(images)
     faces.check_belong(images)
+    check_range("min_size", min_size, 0)
+    check_range("smoothing", smoothing, 0)
+    check_range("margin", margin, 0)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
     if upscale is None:

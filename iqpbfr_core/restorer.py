@@ -8,6 +8,7 @@ y = r.decode(c, f, fidelity=0.5)    # restored faces in [0, 1]
 
 import functools
 import hashlib
+import math
 import os
 from dataclasses import dataclass, replace
 
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from .config import RestorerConfig, Supports
 from .errors import InputError
-from .image import check_images, from_network, to_grey, to_network
+from .image import check_images, check_mask, from_network, to_grey, to_network
 from .models.family import Network
 
+MAX_ALPHA = 10.0
 # What a model of another task is for, and where.
 _TASK_WORDS = {
     "restore": "restores faces: use Restore Aligned Face or Restore Photo",
@@ -62,12 +64,14 @@ class Codes:
         logits: (B, N, K) or (B, N, K, 2) they were chosen from.
         alpha: weight of the HQ+ codes.
         quality: (B,) score the lookup was told, or (B, metrics) where it takes several; None = no score.
+        codebook_id: of the model they were looked up with; "" where nobody knows.
     """
 
     indices: Tensor
     logits: Tensor
     alpha: float
     quality: Tensor | None
+    codebook_id: str = ""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -75,12 +79,12 @@ class Codes:
     def __getitem__(self, part: slice | Tensor) -> "Codes":
         """Some of the faces."""
         quality = None if self.quality is None else self.quality[part]
-        return Codes(self.indices[part], self.logits[part], self.alpha, quality)
+        return replace(self, indices=self.indices[part], logits=self.logits[part], quality=quality)
 
     def to(self, device: torch.device | str) -> "Codes":
         """The same on another device."""
         quality = None if self.quality is None else self.quality.to(device)
-        return Codes(self.indices.to(device), self.logits.to(device), self.alpha, quality)
+        return replace(self, indices=self.indices.to(device), logits=self.logits.to(device), quality=quality)
 
     @staticmethod
     def cat(parts: "list[Codes]") -> "Codes":
@@ -88,7 +92,7 @@ class Codes:
         first = parts[0]
         quality = None if first.quality is None else torch.cat([part.quality for part in parts])  # type: ignore[misc]
         indices, logits = (torch.cat([getattr(p, name) for p in parts]) for name in ("indices", "logits"))
-        return Codes(indices, logits, first.alpha, quality)
+        return replace(first, indices=indices, logits=logits, quality=quality)
 
     def with_indices(self, indices: Tensor) -> "Codes":
         """The same decision with other indices."""
@@ -216,14 +220,15 @@ class Restorer:
                 (B, metrics) too. None asks for the null condition (only "adaln" models have one). Models without a
                 score (CodeFormer, RestoreFormer) are not affected.
             guidance: l_null + guidance * (l_score - l_null); 1 is off. Needs an "adaln" model.
-            alpha: weight of the HQ+ codes, at least 0; None takes the model's own. No effect with one codebook.
+            alpha: weight of the HQ+ codes, 0 to MAX_ALPHA; None takes the model's own. No effect with one codebook.
             temperature: 0 takes the likeliest code; above 0, codes are sampled.
             seed: of the sampling; every image of a batch draws the same noise, so a batch equals its singles.
         """
         self._check_has_codes()
+        _check_features(features)
         score = self._check_quality(quality, len(features.z))
         alpha = self.config.alpha if alpha is None else alpha
-        check_range("alpha", alpha, 0)
+        check_range("alpha", alpha, 0, MAX_ALPHA)
         check_range("temperature", temperature, 0)
         check_range("guidance", guidance, 0)
         has_null = self.config.conditioning == "adaln"
@@ -240,7 +245,7 @@ class Restorer:
         indices = choose_codes(logits, temperature, seed)
         if self.config.num_books == 1:
             logits, indices = logits[..., 0], indices[..., 0]
-        return Codes(indices, logits, float(alpha), score)
+        return Codes(indices, logits, float(alpha), score, self.codebook_id)
 
     def decode(
         self, codes: Codes, features: Features, fidelity: float | Tensor = 0.0, adain: bool | None = None
@@ -306,6 +311,8 @@ class Restorer:
         ):
             wanted = (len(images), 1, *images.shape[2:])
             raise InputError(f"the mask must have shape {wanted}, or one for all, got {tuple(mask.shape)}.")
+        if mask is not None:
+            check_mask(mask)
         if self.supports.task == "colorize":
             return to_grey(images)
         if self.supports.task != "inpaint":
@@ -338,6 +345,15 @@ class Restorer:
     def check_codes(self, codes: Codes, features: Features) -> None:
         """Raise InputError unless `codes` can be decoded by this model together with `features`."""
         self._check_has_codes()
+        _check_features(features)
+        check_range("the codes' alpha", codes.alpha, 0, MAX_ALPHA)
+        if codes.codebook_id not in ("", self.codebook_id):
+            raise InputError(
+                f"these codes belong to codebook {codes.codebook_id}, this model's is {self.codebook_id}: look them up "
+                "with this model."
+            )
+        if codes.indices.is_floating_point() or codes.indices.is_complex():
+            raise InputError(f"codes are whole numbers, got {codes.indices.dtype}.")
         books = () if self.config.num_books == 1 else (2,)
         expected = (len(features.z), self.config.num_tokens, *books)
         if tuple(codes.indices.shape) != expected:
@@ -345,10 +361,11 @@ class Restorer:
                 f"these codes have shape {tuple(codes.indices.shape)}, this model and batch need {expected}: "
                 "they come from another model or another batch."
             )
-        largest = int(codes.indices.max())
-        if largest >= self.config.num_codes or int(codes.indices.min()) < 0:
+        smallest, largest = (int(bound) for bound in codes.indices.aminmax())
+        if smallest < 0 or largest >= self.config.num_codes:
             raise InputError(
-                f"code {largest} does not exist: this model has {self.config.num_codes} codes per codebook."
+                f"code {smallest if smallest < 0 else largest} does not exist: this model has {self.config.num_codes} "
+                "codes per codebook."
             )
 
     def _check_has_codes(self) -> None:
@@ -389,6 +406,14 @@ class Restorer:
             return fidelity.to(like)[:, None, None, None]
         check_range("fidelity", float(fidelity), 0, 1)
         return float(fidelity)
+
+
+def _check_features(features: Features) -> None:
+    if not all(math.isfinite(bound.item()) for bound in features.z.detach().aminmax()):
+        raise InputError(
+            "these features hold NaN or infinity: in half precision some models overflow. Load the model in float32 or "
+            "bfloat16."
+        )
 
 
 def _describe(values: Tensor) -> str:

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..errors import InputError
+from ..image import check_mask
 from ..image import from_pil, to_pil
 from .face import Faces
 
@@ -87,6 +88,7 @@ def inside(faces: Faces, mask: Tensor, share: float = 0.5) -> Faces:
         raise InputError(
             f"the mask must have shape ({faces.num_frames}, 1, {faces.size[0]}, {faces.size[1]}), got {tuple(mask.shape)}."
         )
+    check_mask(mask)
     kept = []
     for box, frame in zip(faces.boxes.round().long().tolist(), faces.frames.tolist(), strict=True):
         left, top, right, bottom = box

@@ -5,6 +5,7 @@ Tensors made there cannot be part of a gradient, even after the mode is left; co
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ def own(tensor: Tensor) -> Tensor:
 def own_codes(codes: Codes) -> Codes:
     """Codes a gradient can use."""
     quality = None if codes.quality is None else own(codes.quality)
-    return Codes(own(codes.indices), own(codes.logits), codes.alpha, quality)
+    return replace(codes, indices=own(codes.indices), logits=own(codes.logits), quality=quality)
 
 
 def own_features(features: Features) -> Features:

@@ -1,14 +1,20 @@
 """Code maps as material, and the pictures made of them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from networks import make_network
+from safetensors.torch import save_file
 
 from iqpbfr_core.codes import blend_codes, confidence, load_codes, mask_tokens, region_tokens, save_codes, token_side
 from iqpbfr_core.errors import InputError
 from iqpbfr_core.figure import colour_map, overlay
 from iqpbfr_core.heatmap import STEPS, quality_map
 from iqpbfr_core.quality import BUILTIN, METRICS, list_metrics, load_metric
-from iqpbfr_core.restorer import Codes, Features
+from iqpbfr_core.restorer import Codes, Features, Restorer
+from iqpbfr_core.tensor_file import read_safetensors
+from iqpbfr_core.training.presets import TINY
 
 
 @pytest.fixture
@@ -62,6 +68,9 @@ def test_regions_and_masks():
         region_tokens("chin", side)
     with pytest.raises(InputError, match="mask"):
         mask_tokens(torch.zeros(0, 4, 4), side)
+    for value in (NAN, -0.5, 255):
+        with pytest.raises(InputError, match="mask"):
+            mask_tokens(torch.full((1, 4, 4), float(value)), side)
 
 
 def test_codes_survive_a_file(tiny, faces, tmp_path):
@@ -91,6 +100,91 @@ def test_broken_files_of_codes_are_refused(tiny, tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(InputError, match=r"broken\.safetensors"):
         load_codes(path, tiny)
+
+
+def _other(tiny):
+    """A model of the same shape with other codes."""
+    network = make_network()
+    network.quantize.embedding.weight.data.neg_()
+    return Restorer(network)
+
+
+def test_codes_are_decoded_and_blended_only_with_their_own_codebook(tiny, faces):
+    features = tiny.encode(faces)
+    codes, foreign = tiny.lookup(features), _other(tiny).lookup(features)
+    tokens = torch.ones(1, codes.indices.shape[1], dtype=torch.bool)
+    for use in (
+        lambda: tiny.decode(foreign, features),
+        lambda: tiny.decode(Codes.cat([foreign[:1], foreign[1:]]).to("cpu"), features),
+        lambda: tiny.decode(foreign.with_indices(foreign.indices), features),
+        lambda: blend_codes(codes, foreign, tokens),
+    ):
+        with pytest.raises(InputError, match="codebook"):
+            use()
+    unknown = replace(foreign, codebook_id="")
+    assert tiny.decode(unknown, features).isfinite().all()
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(("alpha", value) for value in ("NaN", "Infinity", "-Infinity", "-0.1", "1e30", "[]", "x", "", "null")),
+        *(("format", value) for value in ("", "iqpbfr codes 2", "gguf")),
+        ("codebook_id", ""),
+        *(("quality", torch.full((3,), value)) for value in (NAN, INF, -0.5, 1.5)),
+        *(("quality", torch.zeros(shape)) for shape in ((), (2,), (0,))),
+        ("quality", torch.zeros(3, dtype=torch.int32)),
+        *(("confidence", torch.full((3, 64, 2), value)) for value in (NAN, INF, -1, 2)),
+        *(("confidence", torch.zeros(shape)) for shape in ((3, 64), (3, 64, 1), (2, 64, 2), ())),
+        *(("indices", torch.full((3, 64, 2), value, dtype=torch.int16)) for value in (-1, 32, 32767)),
+        *(("indices", torch.zeros(3, 64, 2, dtype=kind)) for kind in (torch.float32, torch.int64, torch.bool)),
+        *(("indices", torch.zeros(shape, dtype=torch.int16)) for shape in ((3, 64), (3, 63, 2), (0, 64, 2), (), (9,))),
+    ],
+    ids=lambda change: f"{change[0]}-{str(change[1])[:20]}",
+)
+def test_a_file_of_codes_that_makes_no_sense_is_refused(change, tiny, faces, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_codes(tiny.lookup(tiny.encode(faces), 0.5), tiny, path)
+    tensors, metadata = read_safetensors(path)
+    name, value = change
+    (tensors if isinstance(value, torch.Tensor) else metadata)[name] = value
+    save_file(tensors, path, metadata)
+    with pytest.raises(InputError, match=r"a\.safetensors") as caught:
+        load_codes(path, tiny)
+    assert "\n" not in str(caught.value)
+
+
+def test_large_codebooks_are_stored_right(tmp_path):
+    config = replace(TINY, num_codes=40_000, num_hq_codes=0, conditioning="none", fusion=())
+    restorer = Restorer(make_network(config))
+    indices = torch.tensor([0, 32_767, 32_768, 39_999]).repeat(16)[None]
+    logits = torch.zeros(1, 64, 40_000).scatter(2, indices[..., None], 20.0)
+    save_codes(Codes(indices, logits, 1.0, None), restorer, tmp_path / "a.safetensors")
+    assert torch.equal(load_codes(tmp_path / "a.safetensors", restorer).indices, indices)
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_features_that_are_no_numbers_are_refused(value, tiny, faces):
+    features = tiny.encode(faces)
+    codes = tiny.lookup(features)
+    features.z[0, 0, 0, 0] = value
+    for use in (lambda: tiny.lookup(features), lambda: tiny.decode(codes, features)):
+        with pytest.raises(InputError, match="float32"):
+            use()
+
+
+@pytest.mark.parametrize("alpha", [NAN, INF, -0.1, 1e6])
+def test_alpha_is_a_weight(alpha, tiny, faces):
+    features = tiny.encode(faces)
+    for use in (
+        lambda: tiny.lookup(features, alpha=alpha),
+        lambda: tiny.decode(replace(tiny.lookup(features), alpha=alpha), features),
+    ):
+        with pytest.raises(InputError, match="alpha"):
+            use()
 
 
 def test_codebook_id_survives_half_precision(tiny, tiny_file):

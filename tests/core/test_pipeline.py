@@ -223,3 +223,28 @@ def test_an_8k_frame_is_restored(tiny, detector):
     result = restore_photo(frame, tiny, detector)
     assert result.image.shape == frame.shape
     assert len(result.faces) == 1
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("min_size", (NAN, INF, -1)),
+        ("visibility", (NAN, -0.1, 1.1)),
+        ("feather", (NAN, 0, 2)),
+        ("smoothing", (NAN, INF, -1)),
+        ("margin", (NAN, -1)),
+        ("quality", (NAN, -0.1, 1.1)),
+        ("fidelity", (NAN, -0.1, 1.1)),
+        ("alpha", (NAN, INF, -1)),
+        ("guidance", (NAN, INF, -1)),
+        ("batch_size", (0, -3)),
+        ("mask", tuple(torch.full((1, 1, 200, 260), value) for value in (NAN, INF, -0.5, 1.5, 255))),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(name, values, tiny, frames, faces):
+    for value in values:
+        with pytest.raises(InputError):
+            restore_photo(frames, tiny, faces=faces, **{name: value})
