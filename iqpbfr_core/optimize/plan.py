@@ -56,7 +56,7 @@ def check_count(name: str, value: int) -> None:
 
 def check_target(target: float | Tensor) -> None:
     """Raise InputError unless every score that is wanted lies in [0, 1]."""
-    for value in torch.as_tensor(target).flatten().tolist():
+    for value in torch.as_tensor(target, dtype=torch.float64).flatten().tolist():
         check_range("target", value, 0, 1)
 
 
