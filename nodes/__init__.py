@@ -13,6 +13,7 @@ from .optimize import OptimizeCodes, RestoreToTarget
 from .paste import CropFaces, LoadParser, PasteFaces
 from .photo import RestorePhoto
 from .restore import RestoreAlignedFace
+from .schema import naming_errors
 from .score import FilterByScore, ScoreImage
 from .segs import FacesToSegs, SegsToFaces
 from .sweep import QualitySweep
@@ -50,4 +51,4 @@ class IQPFaceRestoration(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         add_model_folders()  # here and not in on_load, which ComfyUI 0.3.64 does not call
-        return list(NODES)
+        return [naming_errors(node) for node in NODES]

@@ -20,6 +20,7 @@ from ..iqpbfr_core.faces.face import Faces
 from ..iqpbfr_core.faces.masks import template_mask
 from ..iqpbfr_core.faces.paste import paste
 from ..iqpbfr_core.image import MIN_SIDE, check_images, resize
+from ..iqpbfr_core.image import check_mask as check_shares
 from ..iqpbfr_core.quality import Metric
 from ..iqpbfr_core.restorer import Restorer
 from .sockets import LoadedNetwork, LoadedRestorer
@@ -99,7 +100,9 @@ def to_images(image: Tensor) -> Tensor:
         raise InputError(f"an IMAGE must have shape (B, H, W, 3), got {tuple(image.shape)}.")
     channels = image[..., :3].movedim(-1, 1).float()
     channels = channels.expand(-1, 3, -1, -1) if channels.shape[1] == 1 else channels
-    return check_images(channels.clamp(0, 1) if torch.isfinite(channels).all() else channels, "the image")
+    low, high = channels.aminmax() if channels.numel() else (0, 1)
+    is_overshot = low > -0.5 and high < 1.5  # as sharpening and upscaling do; NaN is not, nor is another range
+    return check_images(channels.clamp(0, 1) if is_overshot else channels, "the image")
 
 
 def to_faces(image: Tensor, side: int) -> Tensor:
@@ -129,7 +132,7 @@ def check_mask(mask: Tensor, count: int) -> Tensor:
     """MASK (1 or `count`, H, W) in [0, 1] to (1 or count, 1, H, W)."""
     if mask.ndim != 3 or len(mask) not in (1, count):
         raise InputError(f"the mask must be one, or one for each of {count} images; got shape {tuple(mask.shape)}.")
-    return mask[:, None].float().clamp(0, 1)
+    return check_shares(mask[:, None].float())
 
 
 def face_memory(restorer: Restorer) -> int:

@@ -22,7 +22,7 @@ from ..iqpbfr_core.codes import (
 from ..iqpbfr_core.errors import InputError
 from ..iqpbfr_core.figure import colour_map, labelled_grid
 from .bridge import management, to_comfy
-from .schema import CATEGORY, check_choice, search_aliases
+from .schema import CATEGORY, search_aliases
 from .sockets import CODES, RESTORER, FaceCodes, LoadedRestorer
 
 SUFFIX = ".codes.safetensors"
@@ -60,10 +60,6 @@ class BlendCodes(io.ComfyNode):
             ],
             outputs=[CODES.Output("codes", display_name="codes", tooltip="For Decode Face.")],
         )
-
-    @classmethod
-    def validate_inputs(cls, region: str, codebook: str) -> bool | str:
-        return check_choice("region", region, list(REGIONS)) or check_choice("codebook", codebook, list(BOOKS)) or True
 
     @classmethod
     def execute(

@@ -222,12 +222,12 @@ class SelectFaces(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, order: str, numbers: str) -> bool | str:
+    def validate_inputs(cls, numbers: str) -> bool | str:
         try:
             parse_numbers(numbers)
         except ValueError:
             return f"numbers is {numbers!r}; give whole numbers with commas between, like 0, 2."
-        return check_choice("order", order, list(selection.ORDERS)) or True
+        return True
 
     @classmethod
     def execute(

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..iqpbfr_core.errors import WeightsNotFoundError
 from ..iqpbfr_core.quality import METRICS, Metric, load_metric
 from .bridge import BUILTIN, METRIC_FOLDER, PRECISIONS, load_managed, load_restorer, naming_the_switch, restorer_files
-from .schema import CATEGORY, check_choice, search_aliases
+from .schema import CATEGORY, check_choice, require_choice, search_aliases
 from .sockets import METRIC, RESTORER, LoadedNetwork
 
 
@@ -42,15 +42,12 @@ class LoadRestorer(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str, precision: str) -> bool | str:
-        return (
-            check_choice("model_name", model_name, [BUILTIN, *restorer_files()])
-            or check_choice("precision", precision, list(PRECISIONS))
-            or True
-        )
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return check_choice("model_name", model_name, [BUILTIN, *restorer_files()]) or True
 
     @classmethod
     def execute(cls, model_name: str, precision: str) -> io.NodeOutput:
+        require_choice("precision", precision, PRECISIONS)
         return io.NodeOutput(load_restorer(model_name, precision))
 
 

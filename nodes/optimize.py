@@ -11,7 +11,7 @@ from ..iqpbfr_core.optimize import OptimizationResult, WeightedMean, WorstOf, op
 from ..iqpbfr_core.optimize import Progress as State
 from .bridge import Progress, chunk_size, load_weights, management, on_device, over_faces, to_comfy, to_faces
 from .decode import adain_input
-from .schema import CATEGORY, check_choice, search_aliases
+from .schema import CATEGORY, require_choice, search_aliases
 from .sockets import CODES, FEATURES, METRIC, RESTORER, FaceCodes, FaceFeatures, LoadedNetwork, LoadedRestorer
 
 COMBINATIONS = {"mean": WeightedMean, "worst": WorstOf}
@@ -122,14 +122,6 @@ class OptimizeCodes(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, codebook: str, combine: str = "mean") -> bool | str:
-        return (
-            check_choice("codebook", codebook, list(BOOKS))
-            or check_choice("combine", combine, list(COMBINATIONS))
-            or True
-        )
-
-    @classmethod
     def execute(
         cls,
         base_codes: FaceCodes,
@@ -148,6 +140,7 @@ class OptimizeCodes(io.ComfyNode):
         combine: str = "mean",
     ) -> io.NodeOutput:
         base_codes.check_same_model(features.model)
+        require_choice("combine", combine, COMBINATIONS)
         restorer = features.model.restorer
         settings = restorer.settings(fidelity=fidelity, adain=adain)
         progress = Progress(1)
@@ -266,7 +259,14 @@ class RestoreToTarget(io.ComfyNode):
             results = over_faces(
                 restorer,
                 len(faces),
-                lambda part: restore_to_target(model, faces[part].to(model.device), ready, target_score, adain=adain),
+                lambda part: restore_to_target(
+                    model,
+                    faces[part].to(model.device),
+                    ready,
+                    target_score,
+                    adain=adain,
+                    progress=management.throw_exception_if_processing_interrupted,
+                ),
             )
         fidelities, qualities, scores, reached = (
             torch.cat([getattr(result, name) for result in results]).tolist()

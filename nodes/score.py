@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..iqpbfr_core.figure import overlay
 from ..iqpbfr_core.heatmap import STEPS, quality_map
+from ..iqpbfr_core.restorer import check_range
 from .bridge import Progress, management, on_device, score, to_comfy, to_images
 from .schema import CATEGORY, search_aliases
 from .sockets import METRIC, LoadedNetwork
@@ -105,13 +106,8 @@ class FilterByScore(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, min_score: float = 0.0, max_count: int = 1) -> bool | str:
-        if not 0 <= min_score <= 1:
-            return f"min_score must lie in [0, 1], got {min_score}."
-        return True if max_count >= 1 else f"max_count must be at least 1, got {max_count}."
-
-    @classmethod
     def execute(cls, metric: LoadedNetwork, image: Tensor, min_score: float, max_count: int) -> io.NodeOutput:
+        check_range("min_score", min_score, 0, 1)
         images = to_images(image)
         with on_device(metric) as ready:
             scores = score(ready, images, Progress(len(images)))

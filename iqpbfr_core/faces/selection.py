@@ -7,8 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..errors import InputError
-from ..image import check_mask
-from ..image import from_pil, to_pil
+from ..image import check_mask, from_pil, to_pil
 from .face import Faces
 
 ORDERS = ("size", "confidence", "left_to_right", "right_to_left", "top_to_bottom", "centre")

@@ -47,6 +47,7 @@ def restore_to_target(
     guidance: float = 1.0,
     alpha: float | None = None,
     adain: bool = True,
+    progress: Callable[[], None] | None = None,
 ) -> TargetResult:
     """Restore faces to a score of at least `target`, as little changed as possible.
 
@@ -57,6 +58,7 @@ def restore_to_target(
         target: wanted score in [0, 1], a number or (B,).
         halvings: bisection steps for each of fidelity and quality; both are found to 1 / 2^halvings.
         guidance, alpha, adain: as in `Restorer.lookup` and `Restorer.decode`.
+        progress: called after every decode; may raise to stop.
 
     Raises:
         InputError: bad images, or a target out of range.
@@ -66,7 +68,7 @@ def restore_to_target(
     check_count("halvings", halvings)
     features = restorer.encode(images)
     wanted = torch.as_tensor(select("target", target, slice(None), len(images)))
-    trials = _Trials(restorer, features, score, wanted.to(features.z.device).float(), guidance, alpha, adain)
+    trials = _Trials(restorer, features, score, wanted.to(features.z.device).float(), guidance, alpha, adain, progress)
     zeros = torch.zeros(len(images), device=features.z.device)
     ones = zeros + 1
 
@@ -105,7 +107,9 @@ class _Trials:
         guidance: float,
         alpha: float | None,
         adain: bool,
+        progress: Callable[[], None] | None,
     ) -> None:
+        self.progress = progress
         self.restorer, self.features, self.score, self.target = restorer, features, score, target
         self.guidance, self.alpha, self.adain = guidance, alpha, adain
         nothing = torch.full((len(features.z),), -torch.inf, device=features.z.device)
@@ -121,6 +125,8 @@ class _Trials:
         images = self.restorer.decode(codes, self.features, fidelity, self.adain)
         scores = measure(self.score, images).to(self.target.device)
         self.num_decodes += 1
+        if self.progress is not None:
+            self.progress()
         is_hit = scores >= self.target
         is_kept = is_hit | (~self.is_reached & (scores > self.scores))
         self.images = torch.where(is_kept[:, None, None, None], images, self.images)

@@ -132,6 +132,8 @@ def test_bad_image_is_an_error_in_our_words(comfy, prompt, case):
     run = comfy.run(graph)
     assert not run.is_success
     assert run.error["node_type"] == "IQPBFR_EncodeFace"
+    assert run.error["exception_type"] == "Face restoration"
+    assert run.error["exception_message"].startswith("Encode Face: ")
     assert words in run.error["exception_message"]
 
 
@@ -165,8 +167,10 @@ def test_foreign_restorer_file_is_refused(comfy, prompt):
 def test_missing_restorer_and_unknown_choices_are_refused_early(comfy, prompt):
     graph = prompt("four_blocks")
     graph["1"]["inputs"]["model_name"] = "gone.pth"
-    with pytest.raises(Refused, match=r"gone\.pth"):
+    with pytest.raises(Refused, match=r"gone\.pth") as caught:
         comfy.submit(graph)
+    errors = caught.value.details["node_errors"]["1"]["errors"]
+    assert [error["extra_info"]["input_name"] for error in errors] == ["model_name"]
 
 
 def test_codes_of_another_model_are_refused(comfy, prompt):

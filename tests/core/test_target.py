@@ -92,3 +92,20 @@ def test_it_works_with_what_a_model_has_and_a_batch_equals_singles(change, faces
 def test_bad_arguments_are_refused(tiny, faces, arguments, words):
     with pytest.raises(InputError, match=words):
         restore_to_target(tiny, faces, **{"metric": score, "target": 0.5, **arguments})
+
+
+def test_it_can_be_stopped_after_any_decode():
+    class Stopped(BaseException):
+        pass
+
+    for allowed in (1, 2, 5):
+        left = [allowed]
+
+        def progress(left=left):
+            left[0] -= 1
+            if left[0] == 0:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            restore_to_target(Restorer(make_network()), torch.rand(1, 3, 64, 64), score, 0.3, progress=progress)
+        assert left == [0]
