@@ -64,6 +64,7 @@ def restore_photo(
     margin: float = 1.0,
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
+    detail: float = 1.0,
 ) -> PhotoResult:
     """Restore the faces of photos or video frames.
 
@@ -86,6 +87,7 @@ def restore_photo(
         margin: how reluctant codes are to change from frame to frame; see `tracks.SteadyCodes`.
         batch_size: faces restored together.
         progress: called with (done, all) after every batch; may raise to stop.
+        detail: how much of the photo's own detail is kept where it is finer than the model can draw, in [0, 1].
 
     Grey photos stay grey and toned prints keep their tone, but for a colorizing model. A photo without a face comes back as it is.
 
@@ -140,7 +142,8 @@ def restore_photo(
         canvas = check_images(background, "the background")
         matrices = alignment.rescale(matrices, *faces.scale_in(canvas, "the background"))
         mask = None if mask is None else resize(mask, (canvas.shape[2], canvas.shape[3]))
-    image, opacity = paste(canvas, restored, faces, matrices, shown, visibility, mask)
+    detail = 0.0 if restorer.supports.task == "inpaint" else detail  # what is filled is no detail
+    image, opacity = paste(canvas, restored, faces, matrices, shown, visibility, mask, detail)
     return PhotoResult(image, faces, opacity, crops, restored)
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .alignment import project, region
+from .alignment import pixels_per_crop_pixel, project, region
+from .detail import keep_detail
 from .face import Faces
 
 
@@ -16,6 +17,7 @@ def paste(
     masks: Tensor,
     visibility: float = 1.0,
     keep: Tensor | None = None,
+    detail: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Blend crops into frames.
 
@@ -27,6 +29,7 @@ def paste(
         masks: (N or 1, 1, S, S) opacity of the crops in [0, 1].
         visibility: 0 shows the frame, 1 the crop.
         keep: (B or 1, 1, H, W) in [0, 1], where the frames may be changed at all: a user's mask.
+        detail: how much of the frames' own detail is kept where it is finer than crops can hold, in [0, 1].
 
     Returns:
         The frames, and their opacity (B, 1, H, W): what the crops' share of each pixel is. Where it is 0, pixels are
@@ -35,6 +38,8 @@ def paste(
     """
     if not 0 <= visibility <= 1:
         raise InputError(f"visibility must lie in [0, 1], got {visibility}.")
+    if not 0 <= detail <= 1:
+        raise InputError(f"detail must lie in [0, 1], got {detail}.")
     batch, _, height, width = images.shape
     if keep is not None and (keep.ndim != 4 or keep.shape[0] not in (1, batch) or keep.shape[1:] != (1, height, width)):
         raise InputError(f"the mask must have shape ({batch}, 1, {height}, {width}), got {tuple(keep.shape)}.")
@@ -42,6 +47,7 @@ def paste(
     pasted = images.clone()
     opacity = images.new_zeros(batch, 1, height, width)
     masks = masks.expand(len(crops), -1, -1, -1)
+    scales = pixels_per_crop_pixel(matrices).tolist()
     for index, (frame, matrix) in enumerate(zip(faces.frames.tolist(), matrices, strict=True)):
         window = left, top, right, bottom = region(matrix, size, (height, width))
         if left == right:
@@ -55,6 +61,7 @@ def paste(
             allowed = keep[frame if len(keep) > 1 else 0, :, top:bottom, left:right]
             share = share * allowed.to(share)
         under = pasted[here].to(face)
+        face = keep_detail(under, face, scales[index], detail).clamp(0, 1)
         pasted[here] = torch.where(share > 0, under + share * (face - under), under).to(images)
         opacity[here] = opacity[here].maximum(share.to(opacity))
     return pasted, opacity

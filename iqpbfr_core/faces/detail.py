@@ -1,0 +1,62 @@
+"""The photo's own detail, where it is finer than a model can draw."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..image import to_grey
+
+_LIMIT = 2.0  # crop pixels: the blur that leaves what models draw well
+_WINDOW = 11  # pixels over which a band's energy is measured
+_FLAT = 0.2  # share of a face that is flat at the least: what energy is there is noise and JPEG's blocks
+_NOISE, _DETAIL = 1.8, 3.0  # times that energy: up to the first it is noise, from the second on detail
+_FINER = (0.8, 1.2)  # energy of the photo's band over the restored face's: below, the photo is the blurred one
+_RAMP = 0.25  # how far beyond the photo's own sampling a crop's has to be for its detail to be kept whole
+
+
+def keep_detail(photo: Tensor, face: Tensor, pixels_per_crop_pixel: float, amount: float) -> Tensor:
+    """A restored face with the photo's own finest band, where that is more than noise.
+
+    Nothing changes where the model sees all of the photo (a crop as fine as it), nor where the photo is softer than what
+    the model drew.
+
+    Args:
+        photo, face: (1, 3, h, w) in [0, 1], the same place before and after.
+        pixels_per_crop_pixel: how many of the photo's pixels a pixel of the crop spans.
+        amount: in [0, 1].
+    """
+    amount *= min(1.0, max(0.0, (pixels_per_crop_pixel - 1) / _RAMP))
+    if amount == 0:
+        return face
+    sigma = _LIMIT * pixels_per_crop_pixel
+    theirs, ours = photo - blur(photo, sigma), face - blur(face, sigma)
+    energy, drawn = _energy(theirs), _energy(ours)
+    noise = _noise(photo, energy)
+    is_detail = ((energy / noise - _NOISE) / (_DETAIL - _NOISE)).clamp(0, 1)
+    ratio = (energy - noise).clamp(min=0).mean() / drawn.mean().clamp(min=1e-9)
+    is_finer = ((ratio - _FINER[0]) / (_FINER[1] - _FINER[0])).clamp(0, 1)
+    return face + amount * is_finer * is_detail * (theirs - ours)
+
+
+def _noise(photo: Tensor, energy: Tensor) -> Tensor:
+    """The band's energy where there is nothing to see. Pixels near black and white count for nothing: noise ends there."""
+    luma = to_grey(F.avg_pool2d(photo, 5, 1, 2, count_include_pad=False))[:, :1]
+    told = energy[(luma > 0.05) & (luma < 0.95)]
+    told = told if len(told) else energy.flatten()
+    return told[:: 1 + len(told) // 2**20].quantile(_FLAT).clamp(min=1e-9)
+
+
+def _energy(band: Tensor) -> Tensor:
+    """Mean square of a band's luma around each pixel: (1, 1, h, w)."""
+    square = to_grey(band)[:, :1].square()
+    return F.avg_pool2d(square, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
+
+
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (B, C, h, w), its border repeated."""
+    radius = max(1, round(3 * sigma))
+    position = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+    kernel = (-(position**2) / (2 * sigma**2)).exp()
+    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, 1, -1)
+    wide = F.pad(images, (radius,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(wide, kernel, groups=len(kernel)), kernel.transpose(2, 3), groups=len(kernel))

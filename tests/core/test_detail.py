@@ -1,0 +1,70 @@
+"""The photo's own detail survives a model of few pixels; its noise, its blur and its blocks do not."""
+
+import torch
+import torch.nn.functional as F
+
+from iqpbfr_core.faces.detail import blur, keep_detail
+from iqpbfr_core.image import resize, to_grey
+
+SIDE, SCALE = 384, 6.0  # a face of 384 px through a model of 64
+
+
+def portrait(seed=0):
+    """Shapes with edges and fine lines on a soft ground."""
+    generator = torch.Generator().manual_seed(seed)
+    ground = resize(torch.rand(1, 3, 6, 6, generator=generator), (SIDE, SIDE)) * 0.5 + 0.2
+    shapes = resize(torch.rand(1, 1, 24, 24, generator=generator), (SIDE, SIDE)) > 0.6
+    lines = torch.zeros(1, 1, SIDE, SIDE)
+    lines[..., 100:200, 100:300:7] = 1  # hair
+    return (ground + 0.25 * shapes + 0.25 * lines).clamp(0, 1)
+
+
+def drawn(photo):
+    """What a model that changes nothing makes of it: the photo at its few pixels, without noise."""
+    few = round(SIDE / SCALE)
+    return resize(F.interpolate(photo, size=(few, few), mode="area"), (SIDE, SIDE)).clamp(0, 1)
+
+
+def gradient_energy(images):
+    luma = to_grey(images)[:, :1]
+    return (luma.diff(dim=2).square().sum() + luma.diff(dim=3).square().sum()).item()
+
+
+def noise_level(images):
+    """Donoho's estimate: the median of the finest diagonal band."""
+    luma = to_grey(images)[:, :1]
+    corners = luma[..., ::2, ::2] - luma[..., 1::2, ::2] - luma[..., ::2, 1::2] + luma[..., 1::2, 1::2]
+    return (corners / 2).abs().median().item() / 0.6745
+
+
+def test_a_sharp_portrait_stays_sharp():
+    photo = portrait()
+    assert gradient_energy(drawn(photo)) < 0.3 * gradient_energy(photo)
+    assert gradient_energy(keep_detail(photo, drawn(photo), SCALE, 1.0)) > 0.95 * gradient_energy(photo)
+    half = keep_detail(photo, drawn(photo), SCALE, 0.5)
+    assert gradient_energy(drawn(photo)) < gradient_energy(half) < gradient_energy(photo)
+
+
+def test_a_noisy_portrait_does_not_get_its_noise_back():
+    noisy = (portrait() + 0.04 * torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+    kept = keep_detail(noisy, drawn(portrait()), SCALE, 1.0)
+    assert noise_level(kept) < 0.4 * noise_level(noisy)
+
+
+def test_a_blurred_portrait_stays_restored():
+    blurred = blur(portrait(), 8.0)
+    face = drawn(portrait())
+    assert gradient_energy(keep_detail(blurred, face, SCALE, 1.0)) > 0.98 * gradient_energy(face)
+
+
+def test_where_the_model_sees_every_pixel_nothing_is_added():
+    photo = portrait()
+    for scale in (0.5, 1.0):
+        assert keep_detail(photo, drawn(photo), scale, 1.0) is not photo
+        assert torch.equal(keep_detail(photo, drawn(photo), scale, 1.0), drawn(photo))
+    assert torch.equal(keep_detail(photo, drawn(photo), SCALE, 0.0), drawn(photo))
+
+
+def test_a_flat_photo_gives_no_nan():
+    flat = torch.full((1, 3, 64, 64), 0.5)
+    assert torch.equal(keep_detail(flat, flat, SCALE, 1.0), flat)
