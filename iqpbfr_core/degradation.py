@@ -30,6 +30,7 @@ class DegradationRange:
     noise: tuple[float, float]  # standard deviation in 8-bit steps
     jpeg: tuple[float, float]  # quality, 100 = least loss
     anisotropic: float = 0.5
+    taps: tuple[int, ...] = ()  # sides at 512 of the kernels that cut the blur off, one drawn; () = never cut off
 
     def __post_init__(self) -> None:
         for field in fields(self)[:4]:
@@ -42,6 +43,10 @@ class DegradationRange:
 PRESETS = {
     "mild": DegradationRange(blur_sigma=(0.1, 10), downsample=(1, 12), noise=(0, 15), jpeg=(60, 100)),
     "full": DegradationRange(blur_sigma=(1, 15), downsample=(4, 30), noise=(0, 20), jpeg=(30, 80)),
+    # What published figures were made with, step by step: kernels cut off, sizes rounded down. The second is DAEFR's
+    # configs/DAEFR.yaml; it may enlarge a little instead of shrinking.
+    "codeformer": DegradationRange(blur_sigma=(1, 15), downsample=(4, 30), noise=(0, 20), jpeg=(30, 80), taps=(41,)),
+    "daefr": DegradationRange(blur_sigma=(0.1, 15), downsample=(0.8, 30), noise=(0, 20), jpeg=(30, 100), taps=(39, 41)),
 }
 
 
@@ -55,6 +60,7 @@ class Degradation:
     noise: float = 0.0  # in 8-bit steps
     jpeg: float | None = None  # quality, None = no compression
     seed: int = 0  # of the noise
+    taps: int | None = None  # side of the kernel the blur is cut off at, and the mark of the published recipe
 
 
 def draw(preset: str | DegradationRange, seed: int, resolution: int) -> Degradation:
@@ -72,13 +78,18 @@ def draw(preset: str | DegradationRange, seed: int, resolution: int) -> Degradat
     sigma_x = between(ranges.blur_sigma, uniform[0]) * scale
     sigma_y = between(ranges.blur_sigma, uniform[1]) * scale
     is_anisotropic = uniform[2] < ranges.anisotropic
+    taps = None
+    if ranges.taps:
+        which = int(torch.randint(len(ranges.taps), (1,), generator=generator))
+        taps = 2 * round(ranges.taps[which] // 2 * scale) + 1
     return Degradation(
         sigma=(sigma_x, sigma_y if is_anisotropic else sigma_x),
         angle=(uniform[3] * 2 - 1) * math.pi,
-        downsample=max(1.0, between(ranges.downsample, uniform[4]) * scale),
+        downsample=max(min(1.0, ranges.downsample[0]), between(ranges.downsample, uniform[4]) * scale),
         noise=between(ranges.noise, uniform[5]),
         jpeg=between(ranges.jpeg, uniform[6]),
         seed=seed,
+        taps=taps,
     )
 
 
@@ -106,17 +117,34 @@ def gaussian_blur(images: Tensor, sigmas: Sequence[tuple[float, float]], angles:
     return blurred[:, :, pad_y : pad_y + height, pad_x : pad_x + width].to(images.dtype)
 
 
+def cut_off_blur(image: Tensor, sigma: tuple[float, float], angle: float, taps: int) -> Tensor:
+    """Blur (1, C, H, W) with a rotated Gaussian kernel of taps x taps, as published code does; borders are reflected."""
+    position = torch.arange(taps, device=image.device, dtype=torch.float32) - taps // 2
+    x, y = position[None, :], position[:, None]
+    along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    kernel = torch.exp(-0.5 * ((along / sigma[0]) ** 2 + (across / sigma[1]) ** 2))
+    kernel = (kernel / kernel.sum()).expand(image.shape[1], 1, -1, -1)
+    padded = F.pad(image.float(), (taps // 2,) * 4, mode="reflect")
+    return F.conv2d(padded, kernel, groups=image.shape[1]).to(image.dtype)
+
+
 def apply(images: Tensor, degradations: Sequence[Degradation]) -> Tensor:
     """Degrade each of (B, 3, H, W) in [0, 1] by its own degradation; same shape, differentiable, in [0, 1]."""
     if len(degradations) != len(images):
         raise InputError(f"{len(images)} images need as many degradations, got {len(degradations)}.")
-    blurred = gaussian_blur(images, [d.sigma for d in degradations], [d.angle for d in degradations])
+    whole = [d if d.taps is None else Degradation() for d in degradations]
+    blurred = gaussian_blur(images, [d.sigma for d in whole], [d.angle for d in whole])
+    for index, cut in enumerate(degradations):
+        if cut.taps is not None:
+            part = cut_off_blur(images[index : index + 1], cut.sigma, cut.angle, cut.taps)
+            blurred = blurred.index_copy(0, torch.tensor([index], device=images.device), part)
     return torch.cat([_degrade_small(b[None], d) for b, d in zip(blurred, degradations, strict=True)])
 
 
 def _degrade_small(image: Tensor, degradation: Degradation) -> Tensor:
     height, width = image.shape[2:]
-    small_size = (max(8, round(height / degradation.downsample)), max(8, round(width / degradation.downsample)))
+    rounded = round if degradation.taps is None else math.floor
+    small_size = (max(8, rounded(height / degradation.downsample)), max(8, rounded(width / degradation.downsample)))
     small = image
     if small_size != (height, width):
         small = F.interpolate(image, size=small_size, mode="bilinear", align_corners=False)
@@ -140,7 +168,7 @@ def degrade(images: Tensor, preset: str | DegradationRange = "full", seed: int |
 
     Args:
         images: aligned faces.
-        preset: "mild" or "full" (CodeFormer's stage 3 and stage 2 ranges), or ranges of your own.
+        preset: one of PRESETS, or ranges of your own.
         seed: one seed per image, or one number s, meaning s, s + 1, ... An image's result depends on its own seed
             only, not on its neighbours.
     """

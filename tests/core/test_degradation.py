@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import convolve, gaussian_filter
 
 from iqpbfr_core import degrade
-from iqpbfr_core.degradation import PRESETS, Degradation, DegradationRange, apply, draw, gaussian_blur
+from iqpbfr_core.degradation import PRESETS, Degradation, DegradationRange, apply, cut_off_blur, draw, gaussian_blur
 from iqpbfr_core.errors import InputError
 
 
@@ -44,6 +44,32 @@ def test_blur_is_a_gaussian(faces):
     blurred = gaussian_blur(faces[:1], [(2.0, 2.0)], [0.3])
     expected = gaussian_filter(faces[0].numpy(), (0, 2, 2), mode="mirror", truncate=6)
     np.testing.assert_allclose(blurred[0], expected, atol=2e-3)
+
+
+def test_published_blur_is_the_covariance_kernel_cut_off(faces):
+    """As basicsr makes it: exp(-1/2 x^T S^-1 x) on a grid of 41 x 41, divided by its sum, mirrored at borders."""
+    sigma, angle = (3.0, 9.0), 0.7
+    grid = np.stack(np.meshgrid(np.arange(-20, 21), np.arange(-20, 21)), -1).astype(np.float64)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    inverse = np.linalg.inv(turn @ np.diag(np.square(sigma)) @ turn.T)
+    kernel = np.exp(-0.5 * np.einsum("yxi,ij,yxj->yx", grid, inverse, grid))
+    expected = convolve(faces[0].numpy(), kernel[None] / kernel.sum(), mode="mirror")
+    np.testing.assert_allclose(cut_off_blur(faces[:1], sigma, angle, 41)[0], expected, atol=1e-4)
+
+
+def test_published_recipes_keep_their_own_steps():
+    assert {draw("codeformer", seed, 512).taps for seed in range(9)} == {41}
+    assert {draw("daefr", seed, 512).taps for seed in range(30)} == {39, 41}
+    assert draw("codeformer", 1, 256).taps == 21
+    assert draw("full", 1, 512).taps is None
+    assert min(draw("daefr", seed, 512).downsample for seed in range(300)) < 1
+    ours, theirs = draw("full", 3, 512), draw("codeformer", 3, 512)
+    assert (ours.sigma, ours.angle, ours.downsample, ours.jpeg) == (
+        theirs.sigma,
+        theirs.angle,
+        theirs.downsample,
+        theirs.jpeg,
+    )
 
 
 def test_no_degradation_changes_nothing(faces):
