@@ -6,8 +6,9 @@ class IQPError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, without the pages some libraries append."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """What an exception says, without the pages some libraries append, or the bytes they could not make sense of."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= 400 else f"{line[:400]} ..."
 
 
 class InputError(IQPError, ValueError):
