@@ -18,6 +18,7 @@ from .faces.face import Faces
 from .faces.masks import FEATHER, FaceParser, template_mask
 from .faces.paste import paste
 from .image import check_images, resize
+from .quality import Metric, load_metric
 from .restorer import Restorer, check_range
 
 
@@ -28,6 +29,7 @@ class PhotoResult:
     Attributes:
         image: (B, 3, H, W) in [0, 1], the photos with their faces restored.
         faces: the N faces that were restored.
+        skipped: the faces that were left alone because they scored well.
         mask: (B, 1, H, W) in [0, 1], how much of each pixel is restored; where it is 0, pixels are untouched.
         crops: (N, 3, R, R) the aligned faces before ...
         restored: (N, 3, R, R) ... and after.
@@ -38,6 +40,7 @@ class PhotoResult:
     mask: Tensor
     crops: Tensor
     restored: Tensor
+    skipped: Faces
 
 
 @torch.no_grad()
@@ -65,6 +68,8 @@ def restore_photo(
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
     detail: float = 1.0,
+    skip_above: float | None = None,
+    metric: Metric | None = None,
 ) -> PhotoResult:
     """Restore the faces of photos or video frames.
 
@@ -88,6 +93,8 @@ def restore_photo(
         batch_size: faces restored together.
         progress: called with (done, all) after every batch; may raise to stop.
         detail: how much of the photo's own detail is kept where it is finer than the model can draw, in [0, 1].
+        skip_above: faces whose score is at least this, in [0, 1], are left alone; None restores all.
+        metric: what scores them, None = the built-in one.
 
     Grey photos stay grey and toned prints keep their tone, but for a colorizing model. A photo without a face comes back as it is.
 
@@ -106,13 +113,18 @@ def restore_photo(
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
     if upscale is None:
         faces = faces[faces.widths >= min_size]
+    side = restorer.config.resolution
+    is_good = torch.zeros(len(faces), dtype=torch.bool)
+    if skip_above is not None:
+        check_range("skip_above", skip_above, 0, 1)
+        is_good = _scores(images, faces, side, metric or load_metric()) >= skip_above
+    skipped, faces = faces[is_good], faces[~is_good]
     fidelity = restorer.supports.default_fidelity if fidelity is None else fidelity
     steady = None
     if smoothing:
         faces, numbers = tracks.smooth(faces, tracks.link(faces), smoothing)
         steady = tracks.SteadyCodes(numbers, margin) if restorer.supports.codes else None
 
-    side = restorer.config.resolution
     matrices = alignment.align(faces, side)
     crops = alignment.crop(seen, faces, side, matrices, restorer.device)
     if upscale is not None:
@@ -144,7 +156,13 @@ def restore_photo(
         mask = None if mask is None else resize(mask, (canvas.shape[2], canvas.shape[3]))
     detail = 0.0 if restorer.supports.task == "inpaint" else detail  # what is filled is no detail
     image, opacity = paste(canvas, restored, faces, matrices, shown, visibility, mask, detail)
-    return PhotoResult(image, faces, opacity, crops, restored)
+    return PhotoResult(image, faces, opacity, crops, restored, skipped)
+
+
+def _scores(images: Tensor, faces: Faces, side: int, metric: Metric) -> Tensor:
+    """(N,) scores of the faces as they are, on the CPU."""
+    crops = alignment.crop(images, faces, side)
+    return torch.tensor([metric(crop.float()).item() for crop in crops.split(1)])
 
 
 def _upscaled_crop(images: Tensor, face: Faces, side: int, upscale: Callable[[Tensor], Tensor]) -> Tensor:

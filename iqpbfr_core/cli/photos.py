@@ -65,4 +65,5 @@ def restore_file(
     else:
         write_photo(result.image[0], photo, target)
     count = len(result.faces)
-    output.print(f"{target} ({count} face{'' if count == 1 else 's'})")
+    good = f", {len(result.skipped)} good enough left alone" if len(result.skipped) else ""
+    output.print(f"{target} ({count} face{'' if count == 1 else 's'}{good})")

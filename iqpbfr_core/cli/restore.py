@@ -41,7 +41,7 @@ def restore_aligned(restorer: Restorer, face: Tensor, settings: Settings) -> Ten
 # What --aligned has no use for, by parameter.
 _ONLY_PHOTOS = (
     "detector", "model_dir", "download", "faces", "confidence", "min_face", "small_faces", "visibility", "keep_colour",
-    "image_format",
+    "image_format", "detail", "skip_above",
 )  # fmt: skip
 
 
@@ -68,6 +68,10 @@ def restore(
     image_format: str | None = typer.Option(None, "--format", help="Write this format (png, jpg, ...) instead."),
     resume: bool = typer.Option(False, "--resume", help="Skip photos whose result is there already."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    detail: float = typer.Option(1.0, min=0, max=1, help="How much of the photo's own finest detail large faces keep."),
+    skip_above: float | None = typer.Option(
+        None, min=0, max=1, help="Leave faces alone whose score by the built-in metric is at least this."
+    ),
     mask: Path | None = typer.Option(
         None,
         help="Picture, or folder with one per photo, white where something may change; an inpainting model fills it.",
@@ -103,6 +107,8 @@ def restore(
             upscale=partial(resize, size=(side, side)) if small_faces == "upscale" else None,
             visibility=visibility,
             keep_colour=keep_colour,
+            detail=detail,
+            skip_above=skip_above,
         )
         work = partial(
             restore_file, detector=network, confidence=confidence, choice=faces, restore=restore_faces, masks=mask

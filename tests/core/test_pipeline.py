@@ -106,6 +106,16 @@ def test_small_faces_are_left_alone_or_upscaled(tiny, frames, faces):
         restore_photo(frames, tiny, faces=faces, min_size=65, upscale=lambda crop: crop * 2)
 
 
+def test_faces_that_score_well_are_left_alone_and_told(tiny, frames, faces):
+    scores = iter((0.9, 0.5, 0.7)[: len(faces)])
+    result = restore_photo(frames, tiny, faces=faces, skip_above=0.7, metric=lambda crop: torch.tensor([next(scores)]))
+    is_good = torch.tensor([0.9, 0.5, 0.7])[: len(faces)] >= 0.7
+    assert torch.equal(result.skipped.boxes, faces[is_good].boxes)
+    assert torch.equal(result.faces.boxes, faces[~is_good].boxes)
+    assert len(restore_photo(frames, tiny, faces=faces).skipped) == 0
+    assert len(restore_photo(frames, tiny, faces=faces, skip_above=0.0).faces) == 0  # the built-in metric
+
+
 def test_faces_go_into_an_upscaled_background_at_its_scale(tiny, frames, faces):
     background = resize(frames, (400, 520))
     result = restore_photo(frames, tiny, faces=faces, background=background, mask=torch.ones(1, 1, 200, 260))
