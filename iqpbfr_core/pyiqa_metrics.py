@@ -92,9 +92,10 @@ class PyiqaMetric:
         with _LOCK:
             try:
                 return torch.cat([self._score(part) for part in (images.split(1) if singles else [images])])
-            except (RuntimeError, AssertionError, IndexError) as error:
+            except (RuntimeError, AssertionError, IndexError, ValueError) as error:
                 raise MetricError(
-                    f"metric {self.name} cannot score images of {images.shape[3]}x{images.shape[2]} pixels ({error})."
+                    f"metric {self.name} cannot score images of {images.shape[3]}x{images.shape[2]} pixels "
+                    f"({first_line(error)})."
                 ) from error
 
     def _score(self, images: Tensor) -> Tensor:
@@ -139,15 +140,15 @@ def load(name: str, folder: Path, download: bool, progress: Progress | None = No
     with _LOCK, needs("iqa", f"metric {name}"), contextlib.redirect_stdout(io.StringIO()):
         try:
             network = _build(weights, **config["metric_opts"])
-        except WeightsNotFoundError:
+        except (WeightsNotFoundError, ImportError):
             raise
-        except (CheckpointError, RuntimeError, KeyError, ValueError) as error:
-            raise MetricError(
-                f"metric {name}: {weights.opened or 'its weights'} in {folder} cannot be used ({first_line(error)}). "
-                "Delete the file and fetch it again."
-            ) from error
-        except OSError as error:
-            if isinstance(error, IQPError):
+        except Exception as error:  # a library parses a file of anybody's making, and every kind of error was seen
+            if weights.opened or isinstance(error, CheckpointError | RuntimeError | KeyError | ValueError):
+                raise MetricError(
+                    f"metric {name}: {weights.opened or 'its weights'} in {folder} cannot be used ({first_line(error)}). "
+                    "Delete the file and fetch it again."
+                ) from error
+            if isinstance(error, IQPError) or not isinstance(error, OSError):
                 raise
             raise WeightsNotFoundError(
                 f"metric {name}: its weights are not in Hugging Face's cache ({first_line(error)}). Go online and allow "

@@ -56,10 +56,11 @@ def read_torch_file(path: str | os.PathLike[str], device: torch.device | str = "
 
 def _check_size(path: Path) -> None:
     size = path.stat().st_size
-    if not zipfile.is_zipfile(path):  # torch's older format: pickles, then the numbers
-        with open(path, "rb") as file:
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\3\4":  # where torch looks, too: its older format is pickles, then the numbers
+            file.seek(0)
             _check_pickle(path, file)
-        return
+            return
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
     unpacked = sum(part.file_size for part in parts)

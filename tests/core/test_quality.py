@@ -1,10 +1,12 @@
 """Metrics: one direction, one range, gradients, and words when weights are missing."""
 
+import io
 import os
 import re
 import sys
 
 import pytest
+import scipy.io
 import torch
 
 from iqpbfr_core import load_metric
@@ -118,3 +120,41 @@ def test_grades_fall_with_strength_and_degradation_is_monotone(faces):
         assert errors == sorted(errors), kind
         assert grade({kind: 0.2}) > grade({kind: 0.3})
     assert mixture({"noise": 0.5, "jpeg": 0.5}).jpeg == degradation_of("jpeg", 0.5).jpeg
+
+
+def _mat(**values):
+    content = io.BytesIO()
+    scipy.io.savemat(content, values)
+    return content.getvalue()
+
+
+def _pth(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "contents"),
+    [
+        (
+            "niqe",
+            "niqe_modelparameters.mat",
+            (b"", b"<html>not found</html>", bytes(500), bytes(range(256)) * 9, _mat(x=1), _mat(mu_prisparam="text")),
+        ),
+        *(
+            (name, file, (b"", b"<html>", _pth([1]), _pth({"params": 5}), _pth({"params": {"a": torch.zeros(1)}})))
+            for name, file in (
+                ("musiq", "musiq_koniq_ckpt-e95806b9.pth"),
+                ("topiq_nr-face", "topiq_nr_cgfiqa_res50-0a8b8e4f.pth"),
+                ("brisque", "brisque_svm_weights.pth"),
+            )
+        ),
+    ],
+)
+def test_broken_weights_of_a_metric_are_named(name, file, contents, tmp_path):
+    for content in contents:
+        (tmp_path / file).write_bytes(content)
+        with pytest.raises(MetricError, match=file.replace(".", r"\.")) as caught:
+            load_metric(name, folder=tmp_path)
+        assert "\n" not in str(caught.value)
