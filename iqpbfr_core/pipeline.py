@@ -70,6 +70,7 @@ def restore_photo(
     detail: float = 1.0,
     skip_above: float | None = None,
     metric: Metric | None = None,
+    match: float = 0.0,
 ) -> PhotoResult:
     """Restore the faces of photos or video frames.
 
@@ -95,6 +96,7 @@ def restore_photo(
         detail: how much of the photo's own detail is kept where it is finer than the model can draw, in [0, 1].
         skip_above: faces whose score is at least this, in [0, 1], are left alone; None restores all.
         metric: what scores them, None = the built-in one.
+        match: how far faces take on the sharpness and grain of the photo around them, in [0, 1].
 
     Grey photos stay grey and toned prints keep their tone, but for a colorizing model. A photo without a face comes back as it is.
 
@@ -155,7 +157,7 @@ def restore_photo(
         matrices = alignment.rescale(matrices, *faces.scale_in(canvas, "the background"))
         mask = None if mask is None else resize(mask, (canvas.shape[2], canvas.shape[3]))
     detail = 0.0 if restorer.supports.task == "inpaint" else detail  # what is filled is no detail
-    image, opacity = paste(canvas, restored, faces, matrices, shown, visibility, mask, detail)
+    image, opacity = paste(canvas, restored, faces, matrices, shown, visibility, mask, detail, match)
     return PhotoResult(image, faces, opacity, crops, restored, skipped)
 
 

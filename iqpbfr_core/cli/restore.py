@@ -41,7 +41,7 @@ def restore_aligned(restorer: Restorer, face: Tensor, settings: Settings) -> Ten
 # What --aligned has no use for, by parameter.
 _ONLY_PHOTOS = (
     "detector", "model_dir", "download", "faces", "confidence", "min_face", "small_faces", "visibility", "keep_colour",
-    "image_format", "detail", "skip_above",
+    "image_format", "detail", "match", "skip_above",
 )  # fmt: skip
 
 
@@ -69,6 +69,7 @@ def restore(
     resume: bool = typer.Option(False, "--resume", help="Skip photos whose result is there already."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
     detail: float = typer.Option(1.0, min=0, max=1, help="How much of the photo's own finest detail large faces keep."),
+    match: float = typer.Option(0.0, min=0, max=1, help="How far faces take on sharpness and grain of what is around."),
     skip_above: float | None = typer.Option(
         None, min=0, max=1, help="Leave faces alone whose score by the built-in metric is at least this."
     ),
@@ -109,6 +110,7 @@ def restore(
             keep_colour=keep_colour,
             detail=detail,
             skip_above=skip_above,
+            match=match,
         )
         work = partial(
             restore_file, detector=network, confidence=confidence, choice=faces, restore=restore_faces, masks=mask

@@ -1,4 +1,4 @@
-"""The photo's own detail, where it is finer than a model can draw."""
+"""The photo's own detail, where it is finer than a model can draw, and faces as sharp and grainy as what surrounds them."""
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ _WINDOW = 11  # pixels over which a band's energy is measured
 _FLAT = 0.2  # share of a face that is flat at the least: what energy is there is noise and JPEG's blocks
 _NOISE, _DETAIL = 1.8, 3.0  # times that energy: up to the first it is noise, from the second on detail
 _FINER = (0.8, 1.2)  # energy of the photo's band over the restored face's: below, the photo is the blurred one
+_LEAST = 1000  # pixels that tell how sharp and grainy something is
 _RAMP = 0.25  # how far beyond the photo's own sampling a crop's has to be for its detail to be kept whole
 
 
@@ -36,6 +37,42 @@ def keep_detail(photo: Tensor, face: Tensor, pixels_per_crop_pixel: float, amoun
     ratio = (energy - noise).clamp(min=0).mean() / drawn.mean().clamp(min=1e-9)
     is_finer = ((ratio - _FINER[0]) / (_FINER[1] - _FINER[0])).clamp(0, 1)
     return face + amount * is_finer * is_detail * (theirs - ours)
+
+
+def match_surroundings(photo: Tensor, face: Tensor, share: Tensor, amount: float, seed: int = 0) -> Tensor:
+    """A restored face made as soft and as grainy as the photo around it; one that is softer or grainier stays so.
+
+    Args:
+        photo, face: (1, 3, h, w) in [0, 1], the same place before and after.
+        share: (1, 1, h, w) in [0, 1], how much of the face is shown; where it is nearly 0 are its surroundings.
+        amount: in [0, 1].
+        seed: of the grain.
+    """
+    around, inside = share < 0.05, share > 0.5
+    if amount == 0 or around.sum() < _LEAST or inside.sum() < _LEAST:
+        return face
+    wanted = _sharpness(photo, around)
+    steps = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0)  # pixels
+    needed = next((s for s in steps if _sharpness(blur(face, s) if s else face, inside) <= wanted), steps[-1])
+    soft = torch.lerp(face, blur(face, needed), amount) if needed else face
+    missing = _grain(photo, around) - _grain(soft, inside)
+    generator = torch.Generator().manual_seed(seed)
+    grain = torch.randn(1, 1, *face.shape[2:], generator=generator).to(face)
+    return soft + amount * missing.clamp(min=0).sqrt() * grain
+
+
+def _sharpness(images: Tensor, where: Tensor) -> Tensor:
+    """How much of the strongest edges' energy is finer than two pixels."""
+    coarse, fine = (_energy(images - blur(images, sigma))[where] for sigma in (2.0, 1.0))
+    edges = coarse >= coarse[:: 1 + len(coarse) // 2**20].quantile(0.9)
+    return fine[edges].sum() / coarse[edges].sum().clamp(min=1e-9)
+
+
+def _grain(images: Tensor, where: Tensor) -> Tensor:
+    """Variance of the noise in flat parts, of the luma; a 3 x 3 blur takes out a ninth of it."""
+    finest = images - F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
+    energy = _energy(finest)[where]
+    return energy[:: 1 + len(energy) // 2**20].quantile(_FLAT) * 9 / 8
 
 
 def _noise(photo: Tensor, energy: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .alignment import pixels_per_crop_pixel, project, region
-from .detail import keep_detail
+from .detail import keep_detail, match_surroundings
 from .face import Faces
 
 
@@ -18,6 +18,7 @@ def paste(
     visibility: float = 1.0,
     keep: Tensor | None = None,
     detail: float = 0.0,
+    match: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Blend crops into frames.
 
@@ -30,6 +31,7 @@ def paste(
         visibility: 0 shows the frame, 1 the crop.
         keep: (B or 1, 1, H, W) in [0, 1], where the frames may be changed at all: a user's mask.
         detail: how much of the frames' own detail is kept where it is finer than crops can hold, in [0, 1].
+        match: how far crops take on the sharpness and grain of what surrounds them, in [0, 1].
 
     Returns:
         The frames, and their opacity (B, 1, H, W): what the crops' share of each pixel is. Where it is 0, pixels are
@@ -38,8 +40,9 @@ def paste(
     """
     if not 0 <= visibility <= 1:
         raise InputError(f"visibility must lie in [0, 1], got {visibility}.")
-    if not 0 <= detail <= 1:
-        raise InputError(f"detail must lie in [0, 1], got {detail}.")
+    for name, value in (("detail", detail), ("match", match)):
+        if not 0 <= value <= 1:
+            raise InputError(f"{name} must lie in [0, 1], got {value}.")
     batch, _, height, width = images.shape
     if keep is not None and (keep.ndim != 4 or keep.shape[0] not in (1, batch) or keep.shape[1:] != (1, height, width)):
         raise InputError(f"the mask must have shape ({batch}, 1, {height}, {width}), got {tuple(keep.shape)}.")
@@ -56,12 +59,14 @@ def paste(
         crop = crops[index : index + 1].float()
         mask = masks[index : index + 1].to(crop)
         face = project(crop, matrix, window).clamp(0, 1)
-        share = project(mask, matrix, window, "bilinear", "zeros").clamp(0, 1) * visibility
+        share = project(mask, matrix, window, "bilinear", "zeros").clamp(0, 1)
+        under = pasted[here].to(face)
+        face = keep_detail(under, face, scales[index], detail)
+        face = match_surroundings(under, face, share, match, seed=index).clamp(0, 1)
+        share = share * visibility
         if keep is not None:
             allowed = keep[frame if len(keep) > 1 else 0, :, top:bottom, left:right]
             share = share * allowed.to(share)
-        under = pasted[here].to(face)
-        face = keep_detail(under, face, scales[index], detail).clamp(0, 1)
         pasted[here] = torch.where(share > 0, under + share * (face - under), under).to(images)
         opacity[here] = opacity[here].maximum(share.to(opacity))
     return pasted, opacity

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from iqpbfr_core.faces.detail import blur, keep_detail
+from iqpbfr_core.faces.detail import blur, keep_detail, match_surroundings
 from iqpbfr_core.image import resize, to_grey
 
 SIDE, SCALE = 384, 6.0  # a face of 384 px through a model of 64
@@ -68,3 +68,19 @@ def test_where_the_model_sees_every_pixel_nothing_is_added():
 def test_a_flat_photo_gives_no_nan():
     flat = torch.full((1, 3, 64, 64), 0.5)
     assert torch.equal(keep_detail(flat, flat, SCALE, 1.0), flat)
+
+
+def test_a_face_becomes_as_soft_and_grainy_as_what_surrounds_it():
+    share = torch.zeros(1, 1, SIDE, SIDE)
+    share[..., 60:320, 60:320] = 1
+    generator = torch.Generator().manual_seed(2)
+    photo = blur(portrait(), 2.0) + 0.03 * torch.randn(1, 1, SIDE, SIDE, generator=generator)
+    face = portrait(1)
+    matched = match_surroundings(photo, face, share, 1.0)
+    inner = (slice(None), slice(None), slice(60, 320), slice(60, 320))
+    assert 0.7 < noise_level(matched[inner]) / noise_level(photo) < 1.3
+    plain = match_surroundings(blur(portrait(), 2.0), face, share, 1.0)
+    assert gradient_energy(plain[inner]) < 0.6 * gradient_energy(face[inner])
+    assert torch.equal(match_surroundings(photo, face, share, 0.0), face)
+    clean = match_surroundings(face, face, share, 1.0)
+    assert (clean - face).abs().mean() < 0.01
