@@ -196,6 +196,19 @@ def naming_the_switch() -> Iterator[None]:
 
 
 @contextmanager
+def stopping(holder: Any) -> Iterator[None]:
+    """Before every forward pass of a detector or parser, if there is one, ask whether the user wants to stop."""
+    if holder is None:
+        yield
+        return
+    ask = holder.network.register_forward_pre_hook(lambda *_: management.throw_exception_if_processing_interrupted())
+    try:
+        yield
+    finally:
+        ask.remove()
+
+
+@contextmanager
 def on_device(loaded: LoadedNetwork | None) -> Iterator[Any]:
     """A metric, detector or parser ready to run; None stays None.
 

@@ -17,6 +17,7 @@ from .bridge import (
     load_managed,
     naming_the_switch,
     on_device,
+    stopping,
     to_comfy,
     to_images,
     to_mask,
@@ -25,7 +26,7 @@ from .schema import CATEGORY, check_choice, search_aliases
 from .sockets import DETECTOR, FACES, LoadedNetwork
 
 FILE_MARK = "file: "
-FRAMES_AT_ONCE = 8  # between two looks at the interrupt button
+FRAMES_AT_ONCE = 8
 
 
 def detector_choices() -> list[str]:
@@ -89,7 +90,7 @@ def detect(loaded: LoadedNetwork | None, images: Tensor, **options: float) -> Fa
     """Find the faces of (B, 3, H, W), with the built-in detector if none is given; `options` as the detector takes them."""
     progress = Progress(len(images))
     found = []
-    with on_device(loaded or builtin_detector()) as detector:
+    with on_device(loaded or builtin_detector()) as detector, stopping(detector):
         for frames in images.split(FRAMES_AT_ONCE):
             found.append(detector(frames, **options))
             progress.advance(len(frames))

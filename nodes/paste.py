@@ -19,6 +19,7 @@ from .bridge import (
     management,
     naming_the_switch,
     on_device,
+    stopping,
     to_comfy,
     to_images,
 )
@@ -179,8 +180,9 @@ class PasteFaces(io.ComfyNode):
         if parser is None:
             shown = template_mask(side, feather, device)
         else:
-            with on_device(parser) as ready:
+            with on_device(parser) as ready, stopping(ready):
                 shown = ready(restored, feather)
         allowed = None if mask is None else resize(check_mask(mask, len(images)), (images.shape[2], images.shape[3]))
-        pasted, opacity = paste(images, restored, faces, matrices, shown, visibility, allowed)
+        ask = management.throw_exception_if_processing_interrupted
+        pasted, opacity = paste(images, restored, faces, matrices, shown, visibility, allowed, progress=ask)
         return io.NodeOutput(to_comfy(pasted), opacity[:, 0])

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..iqpbfr_core.faces.face import Faces
 from ..iqpbfr_core.pipeline import restore_photo
-from .bridge import Progress, check_mask, chunk_size, load_weights, on_device, to_comfy, to_images
+from .bridge import Progress, check_mask, chunk_size, load_weights, on_device, stopping, to_comfy, to_images
 from .decode import adain_input, fidelity_input
 from .detect import detect
 from .lookup import quality_input
@@ -109,7 +109,7 @@ class RestorePhoto(io.ComfyNode):
         settings = restorer.restorer.settings(quality, fidelity, adain)
         progress = Progress(max(1, len(faces)))
         load_weights(restorer, len(faces))
-        with on_device(parser) as ready:
+        with on_device(parser) as ready, stopping(ready):
             result = restore_photo(
                 images,
                 restorer.restorer,

@@ -18,6 +18,7 @@ from .weights import PARSENET, load_strictly, locate
 FEATHER = 0.25  # share of the half side over which the template's mask fades
 # ParseNet's classes that belong to the restored face: skin, nose, glasses, eyes, brows, ears, mouth, lips, hair,
 # earrings. Left out: background (0), hat (14), necklace (16), neck (17), clothes (18).
+BATCH_SIZE = 8
 _FACE_CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15)
 
 
@@ -62,7 +63,8 @@ class FaceParser:
         """Feathered masks (N, 1, S, S) of aligned crops (N, 3, S, S) in [0, 1]; never beyond the template's."""
         dtype = next(self.network.parameters()).dtype
         inputs = resize(crops.to(self.device, torch.float32), (RESOLUTION, RESOLUTION))
-        classes = self.network(to_network(inputs).to(dtype))[0].argmax(1, keepdim=True)
+        parts = to_network(inputs).to(dtype).split(BATCH_SIZE)
+        classes = torch.cat([self.network(part)[0].argmax(1, keepdim=True) for part in parts])
         is_face = torch.isin(classes, torch.tensor(_FACE_CLASSES, device=classes.device)).float()
         soft = _fade_inwards(is_face, round(feather * RESOLUTION / 4))
         size = crops.shape[-1]

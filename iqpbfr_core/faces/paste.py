@@ -1,5 +1,7 @@
 """Put restored crops back: each on its own region of the frame, through a mask, leaving all other pixels as they are."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ def paste(
     keep: Tensor | None = None,
     detail: float = 0.0,
     match: float = 0.0,
+    progress: Callable[[], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Blend crops into frames.
 
@@ -32,6 +35,7 @@ def paste(
         keep: (B or 1, 1, H, W) in [0, 1], where the frames may be changed at all: a user's mask.
         detail: how much of the frames' own detail is kept where it is finer than crops can hold, in [0, 1].
         match: how far crops take on the sharpness and grain of what surrounds them, in [0, 1].
+        progress: called before every crop; may raise to stop.
 
     Returns:
         The frames, and their opacity (B, 1, H, W): what the crops' share of each pixel is. Where it is 0, pixels are
@@ -52,6 +56,8 @@ def paste(
     masks = masks.expand(len(crops), -1, -1, -1)
     scales = pixels_per_crop_pixel(matrices).tolist()
     for index, (frame, matrix) in enumerate(zip(faces.frames.tolist(), matrices, strict=True)):
+        if progress is not None:
+            progress()
         window = left, top, right, bottom = region(matrix, size, (height, width))
         if left == right:
             continue  # the crop lies wholly outside: there is nothing to paste on

@@ -47,7 +47,7 @@ def restore_to_target(
     guidance: float = 1.0,
     alpha: float | None = None,
     adain: bool = True,
-    progress: Callable[[], None] | None = None,
+    progress: Callable[[], None] = lambda: None,
 ) -> TargetResult:
     """Restore faces to a score of at least `target`, as little changed as possible.
 
@@ -58,7 +58,7 @@ def restore_to_target(
         target: wanted score in [0, 1], a number or (B,).
         halvings: bisection steps for each of fidelity and quality; both are found to 1 / 2^halvings.
         guidance, alpha, adain: as in `Restorer.lookup` and `Restorer.decode`.
-        progress: called after every decode; may raise to stop.
+        progress: called before every forward pass; may raise to stop.
 
     Raises:
         InputError: bad images, or a target out of range.
@@ -107,7 +107,7 @@ class _Trials:
         guidance: float,
         alpha: float | None,
         adain: bool,
-        progress: Callable[[], None] | None,
+        progress: Callable[[], None],
     ) -> None:
         self.progress = progress
         self.restorer, self.features, self.score, self.target = restorer, features, score, target
@@ -121,12 +121,13 @@ class _Trials:
 
     def look(self, fidelity: Tensor, quality: Tensor) -> Tensor:
         """Decode with these, (B,) each, and return which faces reach the target. Later looks must intervene less."""
+        self.progress()
         codes = self.restorer.lookup(self.features, quality, self.guidance, self.alpha)
+        self.progress()
         images = self.restorer.decode(codes, self.features, fidelity, self.adain)
+        self.progress()
         scores = measure(self.score, images).to(self.target.device)
         self.num_decodes += 1
-        if self.progress is not None:
-            self.progress()
         is_hit = scores >= self.target
         is_kept = is_hit | (~self.is_reached & (scores > self.scores))
         self.images = torch.where(is_kept[:, None, None, None], images, self.images)

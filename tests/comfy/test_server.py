@@ -102,11 +102,34 @@ def test_codes_survive_saving(comfy, prompt):
     assert run.history["outputs"]["13"]["text"][0] == "0.0"
 
 
-def test_interrupt_stops_soon(comfy, prompt):
-    graph = prompt("quality_sweep")
+def _sweep(graph):
     graph["5"]["inputs"] |= {"steps": 20, "last_quality": 0.987}
-    graph["20"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["2", 0], "amount": 16}}
     graph["3"]["inputs"]["image"] = ["20", 0]
+
+
+def _target(graph):
+    next(node for node in graph.values() if node["class_type"] == "IQPBFR_RestoreToTarget")["inputs"] |= {
+        "image": ["20", 0],
+        "target_score": 0.987,
+    }
+
+
+def _detect(graph):
+    graph["20"]["inputs"]["amount"] = 500
+    graph["21"] = {"class_type": "IQPBFR_DetectFaces", "inputs": {"image": ["20", 0], **DETECT}}
+    graph["22"] = {"class_type": "PreviewAny", "inputs": {"source": ["21", 2]}}
+
+
+DETECT = {"confidence": 0.8, "min_size": 10, "detection_size": 2048, "detail": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [("quality_sweep", _sweep), ("target_quality", _target), ("four_blocks", _detect)]
+)
+def test_interrupt_stops_soon(comfy, prompt, name, change):
+    graph = prompt(name)
+    graph["20"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["2", 0], "amount": 16}}
+    change(graph)
     prompt_id = comfy.submit(graph)
     time.sleep(3)
     comfy.post("/interrupt", {})

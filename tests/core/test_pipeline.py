@@ -258,3 +258,27 @@ def test_numbers_that_make_no_sense_are_refused(name, values, tiny, frames, face
     for value in values:
         with pytest.raises(InputError):
             restore_photo(frames, tiny, faces=faces, **{name: value})
+
+
+def test_pasting_can_be_stopped_before_any_face(frames, faces):
+    class Stopped(BaseException):
+        pass
+
+    for allowed in range(3):
+        calls = []
+
+        def progress(calls=calls, allowed=allowed):
+            if len(calls) == allowed:
+                raise Stopped
+            calls.append(1)
+
+        with pytest.raises(Stopped):
+            paste(
+                frames,
+                torch.rand(3, 3, 64, 64),
+                faces,
+                alignment.align(faces, 64),
+                template_mask(64),
+                progress=progress,
+            )
+        assert len(calls) == allowed

@@ -94,7 +94,7 @@ def test_bad_arguments_are_refused(tiny, faces, arguments, words):
         restore_to_target(tiny, faces, **{"metric": score, "target": 0.5, **arguments})
 
 
-def test_it_can_be_stopped_after_any_decode():
+def test_it_can_be_stopped_before_any_forward_pass():
     class Stopped(BaseException):
         pass
 
