@@ -59,6 +59,9 @@ class RestorerConfig:
         score_bins: bins of each score embedding ("add": one number, "add_multi": one per metric).
         lookup_dim, lookup_layers, lookup_mlp_dim: the Transformer; heads are 64 wide.
         fusion: pixel resolutions with a fidelity fusion module.
+        tells_features: whether the score of an "adaln" model also scales and shifts the features.
+        local_levels: levels of the generator, from the largest down, that scale and shift channels where the others
+            normalise groups: there, a pixel depends on its neighbourhood alone, and training may look at a window.
         alpha: default weight of the HQ+ codes (0.8 is what IQPIR trained with).
         attention_heads: heads of RestoreFormer's attention (8, or 4 in ++); 1 elsewhere.
         metric: name of the metric whose score conditions the lookup, where known.
@@ -87,6 +90,8 @@ class RestorerConfig:
     metric: str = ""
     score_range: tuple[float, float] = (0.0, 1.0)
     fidelity: float = 0.5
+    local_levels: int = 0
+    tells_features: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

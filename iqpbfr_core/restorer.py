@@ -240,7 +240,7 @@ class Restorer:
         z = self.network.condition(features.z, score)
         logits = self.network.logits(z, score).float()
         if guidance != 1:
-            null = self.network.logits(z, None).float()
+            null = self.network.logits(self.network.condition(features.z, None), None).float()
             logits = null + guidance * (logits - null)
         indices = choose_codes(logits, temperature, seed)
         if self.config.num_books == 1:

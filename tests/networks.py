@@ -10,6 +10,7 @@ from iqpbfr_core.training.presets import TINY
 _VQGAN = dataclasses.replace(
     TINY, stem=1, head=1, widths=(16, 32, 64), encoder_depths=(2, 1, 1), generator_depths=(1, 2, 1), num_hq_codes=0,
     conditioning="none", lookup_dim=512, lookup_mlp_dim=1024, lookup_layers=0, fusion=(), alpha=0.8, metric="",
+    local_levels=0, tells_features=False,
 )  # fmt: skip
 # Smaller than what is published in every number, but 16 x 16 tokens where a file does not tell how many there are.
 FAMILIES = {

@@ -1,17 +1,18 @@
 """Fidelity: encoder features modulate the generator (CodeFormer's controllable feature transformation, eq. 5)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .residual import ResidualBlock
+from .residual import ResidualBlock, group_norm
 
 
 class FidelityFusion(nn.Module):
     """generator + w * (scale * generator + shift), with scale and shift predicted from both feature maps."""
 
-    def __init__(self, dim: int, operations: Any = nn) -> None:
+    def __init__(self, dim: int, operations: Any = nn, norm: Callable[[int, Any], nn.Module] = group_norm) -> None:
         super().__init__()
 
         def branch() -> nn.Sequential:
@@ -20,7 +21,7 @@ class FidelityFusion(nn.Module):
             nn.init.zeros_(last.bias)
             return nn.Sequential(operations.Conv2d(dim, dim, 3, padding=1), nn.LeakyReLU(0.2), last)
 
-        self.encode_enc = ResidualBlock(2 * dim, dim, operations)
+        self.encode_enc = ResidualBlock(2 * dim, dim, operations, norm=norm)
         self.scale = branch()
         self.shift = branch()
 

@@ -1,5 +1,6 @@
 """Encoder and generator of the vector-quantised autoencoder, as flat lists of blocks (the layout CodeFormer stores)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -7,8 +8,29 @@ from torch.utils.checkpoint import checkpoint
 
 from ..config import RestorerConfig
 from ..layers.attention import AttentionBlock
-from ..layers.residual import Downsample, ResidualBlock, Upsample, group_norm
+from ..layers.residual import Downsample, ResidualBlock, Upsample, channel_affine, group_norm
 from .family import StateDict, count
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a square picture, in pixels of a map that is `of` pixels wide."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+    of: int
+
+    def cut(self, x: Tensor) -> Tensor:
+        """The part of (B, C, H, W), a map of the same picture at any resolution that is a multiple of `of`."""
+        scale = x.shape[-1] // self.of
+        return x[..., scale * self.top : scale * self.bottom, scale * self.left : scale * self.right]
+
+    def grown(self, margin: int) -> "Window":
+        """With as many pixels more on each side, as far as the picture goes."""
+        top, left = max(0, self.top - margin), max(0, self.left - margin)
+        return Window(top, left, min(self.of, self.bottom + margin), min(self.of, self.right + margin), self.of)
 
 
 class Encoder(nn.Module):
@@ -62,9 +84,12 @@ class Generator(nn.Module):
             AttentionBlock(dim, operations),
             ResidualBlock(dim, dim, operations),
         ]
+        self.first_local: int | None = None  # index of the block from which on a window may be generated alone
+        norm = group_norm
         for level in reversed(range(len(config.widths))):
+            norm = channel_affine if level < config.local_levels else group_norm
             for number in range(config.generator_depths[level]):
-                blocks.append(ResidualBlock(dim, config.widths[level], operations))
+                blocks.append(ResidualBlock(dim, config.widths[level], operations, norm=norm))
                 dim = config.widths[level]
                 if side == config.token_side:
                     blocks.append(AttentionBlock(dim, operations))
@@ -72,9 +97,11 @@ class Generator(nn.Module):
                     self.taps[len(blocks) - 1] = side
                     self.tap_widths[side] = dim
             if level > 0:
+                if level == config.local_levels:
+                    self.first_local = len(blocks)
                 blocks.append(Upsample(dim, operations))
                 side *= 2
-        blocks += [group_norm(dim, operations), operations.Conv2d(dim, 3 * config.head**2, 3, padding=1)]
+        blocks += [norm(dim, operations), operations.Conv2d(dim, 3 * config.head**2, 3, padding=1)]
         self.blocks = nn.ModuleList(blocks)
         self.shuffle = nn.PixelShuffle(config.head)
         self.is_checkpointed = False  # recompute activations in the backward pass instead of storing them
@@ -84,10 +111,24 @@ class Generator(nn.Module):
         """Weight of the output convolution."""
         return self.blocks[-1].weight  # type: ignore[return-value]
 
-    def forward(self, x: Tensor, fusion: nn.ModuleDict, skips: dict[int, Tensor], fidelity: Tensor | float) -> Tensor:
-        """`fusion[str(side)](skips[side], x, fidelity)` is applied at every tap, unless `fidelity` is the number 0."""
+    def forward(
+        self,
+        x: Tensor,
+        fusion: nn.ModuleDict,
+        skips: dict[int, Tensor],
+        fidelity: Tensor | float,
+        window: Window | None = None,
+    ) -> Tensor:
+        """`fusion[str(side)](skips[side], x, fidelity)` is applied at every tap, unless `fidelity` is the number 0.
+
+        With a window, in pixels of the map before the local levels, these levels generate that part of the picture
+        alone; it equals the same part of the whole but for a few pixels at its border.
+        """
         is_fused = isinstance(fidelity, Tensor) or fidelity > 0
         for index, block in enumerate(self.blocks):
+            if window is not None and index == self.first_local:
+                x = window.cut(x)
+                skips = {side: window.cut(skip) if side > window.of else skip for side, skip in skips.items()}
             x = checkpoint(block, x, use_reentrant=False) if self.is_checkpointed else block(x)
             if is_fused and index in self.taps:
                 side = self.taps[index]

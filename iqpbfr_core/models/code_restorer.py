@@ -21,7 +21,8 @@ from ..layers.adain import adain as adaptive_instance_norm
 from ..layers.attention import TransformerLayer
 from ..layers.conditioning import BinnedScores, ContinuousScore, score_bin
 from ..layers.fusion import FidelityFusion
-from .autoencoder import Encoder, Generator, levels
+from ..layers.residual import channel_affine, group_norm
+from .autoencoder import Encoder, Generator, Window, levels
 from .codebook import Codebook, to_map, to_tokens
 from .family import Family, Network, StateDict, count, square_root
 
@@ -52,6 +53,10 @@ class CodeRestorer(Network):
             self.score_embed = BinnedScores(config.score_bins, feature_size, operations)
         elif config.conditioning == "adaln":
             self.score_embed = ContinuousScore(dim, operations)
+            if config.tells_features:
+                self.feature_modulation = operations.Linear(dim, 2 * config.code_dim)
+                nn.init.zeros_(self.feature_modulation.weight)
+                nn.init.zeros_(self.feature_modulation.bias)
 
         self.position_emb = nn.Parameter(torch.zeros(config.num_tokens, dim))
         self.feat_emb = operations.Linear(config.code_dim, dim)
@@ -63,9 +68,12 @@ class CodeRestorer(Network):
         self.idx_pred_layer = nn.Sequential(
             operations.LayerNorm(dim), operations.Linear(dim, config.num_books * config.num_codes, bias=False)
         )
-        self.fuse_convs_dict = nn.ModuleDict(
-            {str(side): FidelityFusion(self.generator.tap_widths[side], operations) for side in config.fusion}
-        )
+        self.fuse_convs_dict = nn.ModuleDict({str(side): self._fusion(side, operations) for side in config.fusion})
+
+    def _fusion(self, side: int, operations: Any) -> FidelityFusion:
+        is_local = side * 2**self.config.local_levels > self.config.resolution // self.config.head
+        norm = channel_affine if is_local else group_norm
+        return FidelityFusion(self.generator.tap_widths[side], operations, norm)
 
     @property
     def codebooks(self) -> tuple[Codebook, ...]:
@@ -121,11 +129,17 @@ class CodeRestorer(Network):
             return quality.clamp(low, high)
         return (quality[:, None] * high if quality.ndim == 1 else quality).clamp(low, high)
 
-    def condition(self, z: Tensor, score: Tensor | None) -> Tensor:
-        """Add the score to the features, for models that are told the score that way; others return `z` unchanged.
+    def condition(self, z: Tensor, score: Tensor | None, keep: Tensor | None = None) -> Tensor:
+        """Tell the features (B, C, t, t) the score, so that they, and the statistics AdaIN takes from them, are those
+        of the wanted face; models without a score return `z` unchanged.
 
-        score: (B,), or (B, metrics) for "add_multi".
+        "add" adds a table's entry (IQPIR); `tells_features` scales and shifts the channels, also for the null condition.
+        score: (B,), or (B, metrics) for "add_multi"; keep: as in `logits`.
         """
+        if self.config.conditioning == "adaln" and self.config.tells_features:
+            condition = nn.functional.silu(self.score_embed(score, len(z), z, keep))
+            shift, scale = self.feature_modulation(condition)[..., None, None].chunk(2, dim=1)
+            return z * (1 + scale) + shift
         if score is None or self.config.conditioning not in ("add", "add_multi"):
             return z
         tables: Any = [self.score_embed] if self.config.conditioning == "add" else self.score_embed
@@ -169,12 +183,21 @@ class CodeRestorer(Network):
         return to_map(tokens, self.config.token_side)
 
     def generate(
-        self, z_q: Tensor, z: Tensor, skips: dict[int, Tensor], fidelity: Tensor | float = 0.0, adain: bool = True
+        self,
+        z_q: Tensor,
+        z: Tensor,
+        skips: dict[int, Tensor],
+        fidelity: Tensor | float = 0.0,
+        adain: bool = True,
+        window: Window | None = None,
     ) -> Tensor:
-        """z_q (B, C, t, t) -> image (B, 3, R, R); `z` are the conditioned features AdaIN takes its statistics from."""
+        """z_q (B, C, t, t) -> image (B, 3, R, R); `z` are the conditioned features AdaIN takes its statistics from.
+
+        With a window, the part of the image that lies in it; see `Generator`.
+        """
         if adain:
             z_q = adaptive_instance_norm(z_q, z)
-        return self.generator(z_q, self.fuse_convs_dict, skips, fidelity)
+        return self.generator(z_q, self.fuse_convs_dict, skips, fidelity, window)
 
 
 def _read_config(weights: StateDict) -> RestorerConfig:
@@ -210,7 +233,16 @@ def _read_config(weights: StateDict) -> RestorerConfig:
         lookup_mlp_dim=len(weights["ft_layers.0.linear1.weight"]),
         fusion=tuple(sorted({int(k.split(".")[1]) for k in weights if k.startswith("fuse_convs_dict.")})),
         alpha=0.8 if published else 1.0,  # not in the file: what each family was trained with
+        local_levels=_read_local_levels(weights),
+        tells_features="feature_modulation.weight" in weights,
     )
+
+
+def _read_local_levels(weights: StateDict) -> int:
+    """Levels of the generator whose blocks scale and shift channels."""
+    blocks = [f"generator.blocks.{index}" for index in range(count(weights, "generator.blocks"))]
+    first = next((n for n, block in enumerate(blocks) if f"{block}.norm1.scale" in weights), None)
+    return 0 if first is None else 1 + sum(f"{block}.conv.weight" in weights for block in blocks[first:])
 
 
 def _read_conditioning(weights: StateDict) -> tuple[str, tuple[int, ...]]:

@@ -6,10 +6,10 @@ from ..config import RestorerConfig
 SMALL = RestorerConfig(
     family="iqpbfr",
     resolution=256,
-    stem=4,
+    stem=2,
     head=1,
     widths=(16, 32, 64, 128, 256),
-    encoder_depths=(1, 2, 2),
+    encoder_depths=(1, 1, 2, 2),
     generator_depths=(1, 1, 1, 2, 2),
     code_dim=128,
     num_codes=1024,
@@ -18,9 +18,11 @@ SMALL = RestorerConfig(
     lookup_dim=256,
     lookup_layers=4,
     lookup_mlp_dim=512,
-    fusion=(32, 64),
+    fusion=(32, 64, 128),
     alpha=1.0,
     metric="builtin",
+    local_levels=2,
+    tells_features=True,
 )
 
 # A few seconds of training in tests; learns nothing worth keeping.
@@ -42,6 +44,8 @@ TINY = RestorerConfig(
     fusion=(16, 32),
     alpha=1.0,
     metric="builtin",
+    local_levels=1,
+    tells_features=True,
 )
 
 PRESETS = {"small": SMALL, "tiny": TINY}

@@ -28,6 +28,8 @@ ODD = {
         alpha=0.8,
         metric="",
         fusion=(32, 64),
+        local_levels=0,
+        tells_features=False,
     ),
     "iqpir": dataclasses.replace(
         TINY,
@@ -39,6 +41,8 @@ ODD = {
         alpha=0.8,
         metric="",
         fusion=(32, 64),
+        local_levels=0,
+        tells_features=False,
     ),
 }
 
@@ -56,7 +60,7 @@ def test_restoreformer_is_inferred():
     config = dataclasses.replace(
         TINY, family="restoreformer", stem=1, head=1, widths=(32, 32, 64), encoder_depths=(2, 2, 2),
         generator_depths=(3, 3, 3), num_hq_codes=0, conditioning="none", lookup_layers=0, fusion=(), attention_heads=8,
-        lookup_dim=512, lookup_mlp_dim=1024, alpha=0.8, metric="",
+        lookup_dim=512, lookup_mlp_dim=1024, alpha=0.8, metric="", local_levels=0, tells_features=False,
     )  # fmt: skip
     assert infer_config(RestoreFormer(config).state_dict()) == config
 

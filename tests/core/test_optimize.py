@@ -215,9 +215,9 @@ def test_checkpointing_changes_nothing_but_memory(start):
 
 
 def test_the_input_holds_the_result_back(start, faces):
-    free = optimize_codes(*start, contrast, 10)
-    held = optimize_codes(*start, contrast, 10, lq=faces, lq_weight=100.0)
-    tied = optimize_codes(*start, contrast, 10, prior_weight=100.0)
+    free = optimize_codes(*start, contrast, 10, max_changed=1.0)
+    held = optimize_codes(*start, contrast, 10, max_changed=1.0, lq=faces, lq_weight=100.0)
+    tied = optimize_codes(*start, contrast, 10, max_changed=1.0, prior_weight=100.0)
     assert held.scores.mean() < free.scores.mean()
     assert tied.trace.changed[-1].mean() < free.trace.changed[-1].mean()
 
