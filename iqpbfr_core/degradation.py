@@ -7,16 +7,19 @@ CodeFormer's training files for 512 px faces. Blur and downsampling act on the f
 resolutions they are scaled by resolution / 512, so `full` looks equally bad at 256 px.
 """
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from .errors import InputError
-from .image import check_images
+from .image import check_images, from_pil, to_pil
+from .layers.straight_through import straight_through
 
 REFERENCE_RESOLUTION = 512
 
@@ -39,10 +42,13 @@ class DegradationRange:
                 raise InputError(f"{field.name} needs low <= high, got ({low}, {high}).")
 
 
-# CodeFormer options/CodeFormer_stage3.yml (small) and CodeFormer_stage2.yml (large).
+# `mild` and `full` are those of CodeFormer's options/CodeFormer_stage3.yml (small) and CodeFormer_stage2.yml (large).
 PRESETS = {
     "mild": DegradationRange(blur_sigma=(0.1, 10), downsample=(1, 12), noise=(0, 15), jpeg=(60, 100)),
     "full": DegradationRange(blur_sigma=(1, 15), downsample=(4, 30), noise=(0, 20), jpeg=(30, 80)),
+    # What most photos are and what people despair of, both without extremes: to judge defaults by.
+    "moderate": DegradationRange(blur_sigma=(1.6, 5), downsample=(4, 8), noise=(0, 8), jpeg=(40, 85)),
+    "heavy": DegradationRange(blur_sigma=(4, 10), downsample=(8, 16), noise=(0, 12), jpeg=(40, 85)),
     # What published figures were made with, step by step: kernels cut off, sizes rounded down. The second is DAEFR's
     # configs/DAEFR.yaml; it may enlarge a little instead of shrinking.
     "codeformer": DegradationRange(blur_sigma=(1, 15), downsample=(4, 30), noise=(0, 20), jpeg=(30, 80), taps=(41,)),
@@ -129,7 +135,10 @@ def cut_off_blur(image: Tensor, sigma: tuple[float, float], angle: float, taps: 
 
 
 def apply(images: Tensor, degradations: Sequence[Degradation]) -> Tensor:
-    """Degrade each of (B, 3, H, W) in [0, 1] by its own degradation; same shape, differentiable, in [0, 1]."""
+    """Degrade each of (B, 3, H, W) in [0, 1] by its own degradation; same shape, in [0, 1].
+
+    Differentiable; to the gradient, compression is the identity.
+    """
     if len(degradations) != len(images):
         raise InputError(f"{len(images)} images need as many degradations, got {len(degradations)}.")
     whole = [d if d.taps is None else Degradation() for d in degradations]
@@ -154,13 +163,17 @@ def _degrade_small(image: Tensor, degradation: Degradation) -> Tensor:
         small = small + noise * (degradation.noise / 255)
     small = small.clamp(0, 1)
     if degradation.jpeg is not None:
-        from kornia.enhance import jpeg_codec_differentiable
-
-        quality = torch.tensor([degradation.jpeg], device=small.device, dtype=small.dtype)
-        small = jpeg_codec_differentiable(small, quality).clamp(0, 1)
+        small = straight_through(_compressed(small[0], degradation.jpeg)[None], small)
     if small_size != (height, width):
         small = F.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
     return small
+
+
+def _compressed(image: Tensor, quality: float) -> Tensor:
+    """(3, H, W) in [0, 1] as it comes back from a JPEG file (libjpeg, chroma at half size)."""
+    content = io.BytesIO()
+    to_pil(image).save(content, "JPEG", quality=round(quality))
+    return from_pil(Image.open(content))[0].to(image)
 
 
 def degrade(images: Tensor, preset: str | DegradationRange = "full", seed: int | Sequence[int] = 0) -> Tensor:

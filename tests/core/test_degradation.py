@@ -84,7 +84,7 @@ def test_gradients_flow_through_every_step(faces):
 
 def test_bad_arguments_are_refused(faces):
     with pytest.raises(InputError, match="mild, full"):
-        degrade(faces, "heavy")
+        degrade(faces, "severe")
     with pytest.raises(InputError, match="as many seeds"):
         degrade(faces, "mild", [1, 2])
     with pytest.raises(InputError, match="low <= high"):
