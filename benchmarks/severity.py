@@ -12,10 +12,9 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from iqpbfr_core.degradation import apply
 from iqpbfr_core.quality import load_metric
 from iqpbfr_core.training.data import list_images, read_faces
-from iqpbfr_core.training.severity import KINDS, mixture
+from iqpbfr_core.training.flaws import KINDS, PHOTOGRAPHIC, flawed
 
 
 def main() -> None:
@@ -29,12 +28,12 @@ def main() -> None:
     metric = load_metric()
     table = Table("degradation", "Spearman", title=f"{len(files)} faces, {len(strengths)} strengths each")
     with torch.inference_mode():
-        for name, kinds in (*((kind, (kind,)) for kind in KINDS), ("all four", KINDS)):
+        for name, kinds in (*((kind, (kind,)) for kind in KINDS), ("all of a photograph's", PHOTOGRAPHIC)):
             given, scored = [], []
             for number, file in enumerate(track(files, name, transient=True)):
                 face = read_faces([file], 256)
-                drawn = [mixture(dict.fromkeys(kinds, strength), number) for strength in strengths]
-                scored += metric(apply(face.expand(len(drawn), -1, -1, -1), drawn)).tolist()
+                drawn = [flawed(face[0], dict.fromkeys(kinds, strength), number) for strength in strengths]
+                scored += metric(torch.stack(drawn)).tolist()
                 given += strengths
             table.add_row(name, f"{-spearmanr(given, scored).statistic:.3f}")
     Console().print(table)

@@ -15,6 +15,7 @@ from ..layers.batch_norm import BatchNorm2d
 
 RESOLUTION = 256
 WIDTHS = (24, 48, 96, 160)
+NUM_KNOTS = 17
 
 
 class _Stage(nn.Module):
@@ -33,12 +34,19 @@ class _Stage(nn.Module):
 
 
 class SeverityNet(nn.Module):
-    """(B, 3, H, W) in [0, 1] to a score (B,) in (0, 1); 1 = undegraded. Trained for faces 256 pixels wide."""
+    """(B, 3, H, W) in [0, 1] to a score (B,) in [0, 1], 1 = best. Trained for faces 256 pixels wide.
+
+    The network's own output is calibrated by a rising, piecewise linear curve through `knots`, its values for scores of
+    0, 1/16, ... 1.
+    """
+
+    knots: Tensor
 
     def __init__(self, operations: Any = nn) -> None:
         super().__init__()
         self.stages = nn.ModuleList(_Stage(i, o, operations) for i, o in zip((3, *WIDTHS[:-1]), WIDTHS, strict=True))
-        self.head = nn.Sequential(operations.Linear(2 * sum(WIDTHS), 128), nn.ReLU(), operations.Linear(128, 1))
+        self.head = nn.Sequential(operations.Linear(2 * sum(WIDTHS), 128), nn.SiLU(), operations.Linear(128, 1))
+        self.register_buffer("knots", torch.linspace(0, 1, NUM_KNOTS))
 
     def forward(self, images: Tensor) -> Tensor:
         x = images * 2 - 1
@@ -47,4 +55,18 @@ class SeverityNet(nn.Module):
             x = stage(x)
             flat = x.flatten(2).float()
             statistics += [flat.mean(2), (flat.var(2, correction=0) + 1e-6).sqrt()]
-        return self.head(torch.cat(statistics, 1).to(x.dtype)).sigmoid()[:, 0].float()
+        return self.calibrated(self.head(torch.cat(statistics, 1).to(x.dtype)).float().sigmoid()[:, 0])
+
+    def calibrated(self, output: Tensor) -> Tensor:
+        """The network's own output (B,) in [0, 1] on the curve; gradients flow."""
+        place = torch.searchsorted(self.knots, output.detach()).clamp(1, NUM_KNOTS - 1)
+        low, high = self.knots[place - 1], self.knots[place]
+        return (place - 1 + (output - low) / (high - low)) / (NUM_KNOTS - 1)
+
+    @torch.no_grad()
+    def calibrate(self, outputs: Tensor) -> None:
+        """Set the curve such that these outputs (N,) of an uncalibrated network fill [0, 1] evenly."""
+        knots = outputs.float().quantile(torch.linspace(0, 1, NUM_KNOTS, device=outputs.device))
+        knots[0], knots[-1] = 0, 1
+        rising = knots.cummax(0).values + 1e-4 * torch.arange(NUM_KNOTS, device=knots.device)
+        self.knots.copy_(rising / rising[-1])

@@ -1,9 +1,13 @@
-"""Train the built-in quality model: grade the degradation that was applied.
+"""Train the built-in quality model: how good is this face, on a scale on which training pictures are spread evenly?
 
-Each face is degraded twice in the same way, at two strengths. Loss: L1 to the known grade, plus a hinge that keeps
-the two in order (a ranking loss as in Liu et al. 2017, RankIQA, arXiv 1707.08347).
+Two kinds of teaching. Known grades: a photograph's sharpness gives it a rank among the clean training faces, .6 to 1,
+and explicit flaws take a known share of that away. Known orders: what a restorer makes of a face is worse than the
+face, with some of its codes drawn at random it is worse still, and what a search makes that climbs this very model is
+no better than where it began (a ranking loss, as in Liu et al. 2017, RankIQA, arXiv 1707.08347). At the end, scores are
+calibrated: a score is the share of training pictures that are worse.
 """
 
+import copy
 import math
 from pathlib import Path
 
@@ -14,122 +18,142 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from ..degradation import Degradation, apply
 from ..image import tile, write_atomically
+from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
+from .flaws import KINDS, Strengths, flawed, grade, imperfect
 from .loop import update
+from .mistakes import Mistakes
 
-KINDS = ("blur", "downsample", "noise", "jpeg")
-
-
-def degradation_of(kind: str, strength: float, seed: int = 0) -> Degradation:
-    """One kind of degradation at `strength` in [0, 1], in pixels of a 256 px face; equal steps look about equal."""
-    if kind == "blur":
-        return Degradation(sigma=(_geometric(0.3, 6, strength), _geometric(0.3, 6, strength)))
-    if kind == "downsample":
-        return Degradation(downsample=_geometric(1.1, 12, strength))
-    if kind == "noise":
-        return Degradation(noise=_geometric(0.8, 40, strength), seed=seed)
-    if kind == "jpeg":
-        return Degradation(jpeg=_geometric(98, 6, strength))
-    raise ValueError(f"unknown kind of degradation {kind!r}; there are {', '.join(KINDS)}")
+WORST_CLEAN = 0.6  # the score of the softest clean face
+MARGIN = 0.05  # by which an order must hold
+MADE = 4  # faces of a batch that a restorer makes anew
+SEARCH_EVERY = 10  # steps between searches
 
 
-def _geometric(first: float, last: float, strength: float) -> float:
-    return first * (last / first) ** strength
+def sharpness(face: Tensor) -> Tensor:
+    """Energy of the finest detail of (3, H, W), relative to that of coarser detail, over the middle of an aligned face."""
+    luma = face.mean(0)[None, None]
+    half = F.avg_pool2d(luma, 2)
+    middle = tuple(slice(n // 4, 3 * n // 4) for n in half.shape[2:])
+
+    def energy(x: Tensor) -> Tensor:
+        return ((x - F.avg_pool2d(x, 3, 1, 1)) ** 2)[..., middle[0], middle[1]].mean()
+
+    finest = (luma - F.interpolate(half, scale_factor=2, mode="bilinear")) ** 2
+    return (F.avg_pool2d(finest, 2)[..., middle[0], middle[1]].mean() / (energy(half) + 1e-6)).log()
 
 
-def mixture(strengths: dict[str, float], seed: int = 0) -> Degradation:
-    """Several kinds at once, each at its own strength; kinds that are absent do nothing."""
-    parts = {kind: degradation_of(kind, strength, seed) for kind, strength in strengths.items()}
-    neutral = Degradation(seed=seed)
-    return Degradation(
-        sigma=parts.get("blur", neutral).sigma,
-        downsample=parts.get("downsample", neutral).downsample,
-        noise=parts.get("noise", neutral).noise,
-        jpeg=parts.get("jpeg", neutral).jpeg,
-        seed=seed,
-    )
+def draw_strengths(generator: torch.Generator) -> Strengths:
+    """Flaws to be graded: one kind (55 %) or two to four (45 %)."""
+    u = torch.rand(4 + len(KINDS), generator=generator).tolist()
+    order = sorted(range(len(KINDS)), key=lambda i: u[4 + i])
+    if u[0] < 0.55:
+        return {KINDS[order[0]]: u[1]}
+    chosen = order[: 2 + math.floor(u[2] * 3)]
+    return {KINDS[i]: 0.8 * u[4 + i] ** 0.5 * u[1] for i in chosen}
 
 
-def grade(strengths: dict[str, float]) -> float:
-    """The grade of a mixture, in [0, 1], 1 = untouched.
-
-    Blur and downsampling take the same thing away, so the stronger counts; noise and compression come on top.
-    """
-    lost_detail = max(strengths.get("blur", 0.0), strengths.get("downsample", 0.0))
-    return (1 - lost_detail) * (1 - strengths.get("noise", 0.0)) * (1 - strengths.get("jpeg", 0.0))
-
-
-def draw_strengths(generator: torch.Generator) -> dict[str, float]:
-    """One kind (60 %), a mixture (32 %) or nothing (8 %)."""
-    u = torch.rand(10, generator=generator).tolist()
-    if u[0] < 0.08:
-        return {}
-    if u[0] < 0.68:
-        return {KINDS[min(3, math.floor(u[1] * 4))]: u[2]}
-    return {kind: u[3 + i] ** 1.5 for i, kind in enumerate(KINDS) if u[7 + i % 3] < 0.7}
+def graded(face: Tensor, seed: int) -> dict[str, Tensor]:
+    """A face clean, flawed, and with the same flaws weaker: images (3, 3, H, W), what is left (3,), and its sharpness."""
+    generator = torch.Generator().manual_seed(seed)
+    strong = draw_strengths(generator)
+    factor = torch.rand(1, generator=generator).item()
+    weak = {kind: factor * strength for kind, strength in strong.items()}
+    images = torch.stack([face, flawed(face, strong, seed), flawed(face, weak, seed)])
+    return {"images": images, "left": torch.tensor([1.0, grade(strong), grade(weak)]), "sharpness": sharpness(face)}
 
 
-def degraded_pairs(faces: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-    """Each face at two strengths: images (2 B, 3, H, W) and their grades (2 B,); i and B + i are a pair."""
-    first, second = [], []
-    for seed in seeds.tolist():
-        generator = torch.Generator().manual_seed(seed)
-        strengths = draw_strengths(generator)
-        factor = torch.rand(1, generator=generator).item()
-        first.append((strengths, seed))
-        second.append(({kind: value * factor for kind, value in strengths.items()}, seed))
-    drawn = first + second
-    images = apply(torch.cat([faces, faces]), [mixture(strengths, seed) for strengths, seed in drawn])
-    return images, torch.tensor([grade(strengths) for strengths, _ in drawn], device=faces.device)
-
-
-def severity_loss(scores: Tensor, grades: Tensor) -> Tensor:
-    """L1 to the grades plus pairwise ranking: a pair's order must hold by half of its true difference."""
-    first, second = scores.chunk(2)
-    true_first, true_second = grades.chunk(2)
-    difference = true_second - true_first
-    ranking = F.relu(difference.abs() * 0.5 - (second - first) * difference.sign()).mean()
-    return F.l1_loss(scores, grades) + ranking
+def order_loss(better: Tensor, worse: Tensor, margin: Tensor | float) -> Tensor:
+    """Mean of what is missing until `better` scores exceed `worse` ones by `margin`."""
+    return F.relu(margin - (better - worse)).mean()
 
 
 class SeverityStage:
-    """Stage of `iqpbfr train metric`."""
+    """Stage of `iqpbfr train metric`; see the module's docstring.
 
-    def __init__(self, seed: int = 0) -> None:
+    Args:
+        generator: a restorer whose mistakes are shown; None = photographs' flaws and imitated ones only.
+        start_from: a network to train on.
+    """
+
+    prepare = staticmethod(graded)
+
+    def __init__(
+        self, seed: int = 0, generator: CodeRestorer | None = None, start_from: SeverityNet | None = None
+    ) -> None:
         torch.manual_seed(seed)
-        self.network = SeverityNet()
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = start_from or SeverityNet()
+        self.network.requires_grad_(True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.calibrate(torch.linspace(0, 1, 2))
+        self.mistakes = None if generator is None else Mistakes(generator)
         self.modules: dict[str, nn.Module] = {"network": self.network}
-        self.optimizers: dict[str, Optimizer] = {"network": AdamW(self.network.parameters(), 3e-3, weight_decay=1e-2)}
+        if self.mistakes is not None:
+            self.modules["mistakes"] = self.mistakes
+        self.optimizers: dict[str, Optimizer] = {"network": AdamW(self.network.parameters(), 1.5e-3, weight_decay=1e-2)}
+        self.ranks = torch.zeros(1)
+        self.calibration = torch.zeros(1)
 
     def start(self, accelerator: Accelerator, faces: Tensor) -> None:
-        """Nothing to prepare."""
+        """Rank the clean training faces by sharpness, and keep some to calibrate by."""
+        if self.mistakes is not None:
+            self.mistakes.restorer.to(accelerator.device)
+        self.ranks = torch.stack([sharpness(face) for face in faces]).sort().values
+        self.calibration = faces
 
-    def step(self, accelerator: Accelerator, faces: Tensor, seeds: Tensor, step: int) -> dict[str, float]:
-        with torch.no_grad():
-            images, grades = degraded_pairs(faces, seeds)
-            images = images.contiguous(memory_format=torch.channels_last)
+    def step(self, accelerator: Accelerator, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        photographs = batch["images"].transpose(0, 1).flatten(0, 1)  # clean, strongly flawed, weakly flawed
+        rank = torch.searchsorted(self.ranks, batch["sharpness"]) / len(self.ranks)
+        clean = WORST_CLEAN + (1 - WORST_CLEAN) * rank
+        left = batch["left"].T  # (3, B)
+        parts, shares = [photographs], None
+        if self.mistakes is not None:
+            made, shares = self._mistakes(accelerator, self.mistakes, batch["images"][:MADE, 0], step)
+            parts += [made, *self.mistakes.found(MADE, step)]
         self.network.train()
         with accelerator.autocast():
-            scores = self.network(images)
-        loss = severity_loss(scores, grades)
-        update(accelerator, self.optimizers["network"], loss)
-        return {"loss": loss.item(), "l1": F.l1_loss(scores, grades).item()}
+            scores = self.network(torch.cat(parts).contiguous(memory_format=torch.channels_last))
+        best, worst, middle = scores[: len(photographs)].chunk(3)
+        level = F.l1_loss(scores[: len(photographs)], (clean * left).flatten())
+        order = order_loss(middle, worst, 0.5 * clean * (left[2] - left[1]))
+        order = order + order_loss(best, middle, 0.5 * clean * (1 - left[2]))
+        if self.mistakes is not None and shares is not None:
+            plain, varied, found, start = scores[len(photographs) :].split([len(shares)] * 2 + [MADE] * 2)
+            order = order + order_loss(best[:MADE], plain, MARGIN) + order_loss(plain, varied, MARGIN + 0.5 * shares)
+            order = order + order_loss(start, found, MARGIN) * (self.mistakes.count > 0)
+        update(accelerator, self.optimizers["network"], level + order)
+        return {"l1": level.detach(), "order": order.detach()}
+
+    def _mistakes(
+        self, accelerator: Accelerator, mistakes: Mistakes, faces: Tensor, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """What the restorer makes of faces now; now and then it also searches for what this network likes too much."""
+        with accelerator.autocast():
+            if step % SEARCH_EVERY == SEARCH_EVERY - 1:
+                mistakes.search(faces, self.network.eval())
+            return mistakes.made(faces, step)
 
     @torch.no_grad()
     def samples(self, faces: Tensor) -> Tensor:
-        """Columns: a face; rows: blurred, downsampled, noisy and compressed ever more, darkened by its score's error."""
+        """Columns: a face; rows: one kind of flaw each, ever stronger, darkened by its score's error."""
         self.network.eval()
+        strengths = torch.linspace(0, 1, len(faces)).tolist()
         rows = []
         for kind in KINDS:
-            strengths = torch.linspace(0, 1, len(faces)).tolist()
-            images = apply(faces, [degradation_of(kind, s, i) for i, s in enumerate(strengths)])
-            error = (self.network(images) - 1 + torch.tensor(strengths, device=images.device)).abs()
-            rows.append(images * (1 - error[:, None, None, None]))
+            images = torch.stack(
+                [flawed(f.cpu(), {kind: s}, i) for i, (f, s) in enumerate(zip(faces, strengths, strict=True))]
+            )
+            scores = self.network(images.to(faces.device))
+            error = (scores - (1 - torch.tensor(strengths, device=faces.device)) * scores[0]).abs()
+            rows.append(images.to(faces.device) * (1 - error[:, None, None, None]))
         return tile(rows)
 
+    @torch.no_grad()
     def export(self, path: Path) -> None:
-        weights = {k: v.half() if v.is_floating_point() else v for k, v in self.network.state_dict().items()}
+        """The network, calibrated such that the scores of training pictures fill [0, 1] evenly."""
+        network = copy.deepcopy(self.network).eval()
+        targets = torch.stack([imperfect(face.cpu(), i) for i, face in enumerate(self.calibration)])
+        scores = [network(part.to(self.calibration.device)) for part in targets.split(16)]
+        network.calibrate(torch.cat(scores))
+        weights = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
         write_atomically(path, save({k: v.contiguous() for k, v in weights.items()}))

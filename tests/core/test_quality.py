@@ -10,10 +10,8 @@ import scipy.io
 import torch
 
 from iqpbfr_core import load_metric
-from iqpbfr_core.degradation import apply
 from iqpbfr_core.errors import MetricError, MissingPackageError, WeightsNotFoundError
 from iqpbfr_core.quality import list_metrics
-from iqpbfr_core.training.severity import KINDS, degradation_of, grade, mixture
 
 
 def test_builtin_scores_are_in_range_batch_equals_singles_any_size(faces):
@@ -107,19 +105,6 @@ def test_metric_without_pyiqa_says_how_to_install_it(monkeypatch):
 
 def test_list_has_the_metrics_people_know():
     assert {"builtin", "niqe", "musiq", "topiq_nr-face", "clipiqa", "maniqa"} <= set(list_metrics())
-
-
-def test_grades_fall_with_strength_and_degradation_is_monotone(faces):
-    image = torch.nn.functional.interpolate(faces[:1], size=128, mode="bicubic").clamp(0, 1)
-    texture = (image + 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
-    for kind in KINDS:
-        errors = []
-        for strength in (0.1, 0.4, 0.7, 1.0):
-            degraded = apply(texture, [degradation_of(kind, strength)])
-            errors.append((degraded - texture).abs().mean().item())
-        assert errors == sorted(errors), kind
-        assert grade({kind: 0.2}) > grade({kind: 0.3})
-    assert mixture({"noise": 0.5, "jpeg": 0.5}).jpeg == degradation_of("jpeg", 0.5).jpeg
 
 
 def _mat(**values):
