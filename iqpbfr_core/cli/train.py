@@ -13,12 +13,14 @@ from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
 from ..quality import BUILTIN, BuiltinMetric, load_metric, load_severity
 from ..training.loop import RunConfig, Stage, run
+from ..training.perceptual import PerceptualLoss
 from ..training.presets import PRESETS
 from .console import MAX_SEED, output
 
 app = typer.Typer(help="Train the built-in metric, then the three stages of a restorer.", no_args_is_help=True)
 
 DATA = typer.Option(..., help="Folder of aligned faces, or with sub-folders train and test.")
+MORE_DATA = typer.Option(None, help="Another such folder: every third sample is taken from it.")
 OUT = typer.Option(..., help="Run folder: log, samples, checkpoint to resume from, result. An existing run is resumed.")
 STEPS = typer.Option(2000, min=1)
 BATCH = typer.Option(8, min=1)
@@ -26,6 +28,10 @@ SEED = typer.Option(0, min=0, max=MAX_SEED)
 WORKERS = typer.Option(0, min=0, help="Processes that read and augment faces.")
 PRECISION = typer.Option("bf16", help="bf16, fp16 (CUDA only) or no.")
 SAVE_EVERY = typer.Option(200, min=1, help="Steps between checkpoints.")
+PERCEPTUAL = typer.Option(
+    "lite0",
+    help="Perceptual loss: lite0 (EfficientNet-Lite0, in the extra `train`) or none: the discriminator's features.",
+)
 METRIC = typer.Option(BUILTIN, help="'builtin', or a file written by `train metric`: the score the model learns.")
 
 
@@ -50,6 +56,12 @@ def _network(path: Path) -> CodeRestorer:
     return network.float()  # a file of half precision is trained on in full
 
 
+def _perceptual(name: str) -> PerceptualLoss | None:
+    if name not in ("lite0", "none"):
+        raise InputError(f"unknown perceptual loss {name!r}; there are lite0, none.")
+    return PerceptualLoss() if name == "lite0" else None
+
+
 def _run(stage: Stage, config: RunConfig) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     output.print(str(run(stage, config)))
@@ -60,16 +72,24 @@ def metric(
     data: Path = DATA,
     out: Path = OUT,
     steps: int = typer.Option(700, min=1),
-    batch_size: int = typer.Option(16, min=1),
+    batch_size: int = BATCH,
     seed: int = SEED,
     workers: int = WORKERS,
     precision: str = PRECISION,
     save_every: int = SAVE_EVERY,
+    more_data: Path | None = MORE_DATA,
+    generator: Path | None = typer.Option(None, help="A restorer whose mistakes are shown: a weight file."),
+    start_from: Path | None = typer.Option(None, help="An earlier result, to be trained on."),
 ) -> None:
-    """Learn to grade how degraded a face is."""
+    """Learn how good a face is."""
     from ..training.severity import SeverityStage
 
-    _run(SeverityStage(seed), RunConfig(data, out, steps, batch_size, 256, seed, save_every, workers, precision))
+    stage = SeverityStage(
+        seed,
+        None if generator is None else _network(generator),
+        None if start_from is None else load_severity(start_from),
+    )
+    _run(stage, RunConfig(data, out, steps, batch_size, 256, seed, save_every, workers, precision, more_data))
 
 
 @app.command()
@@ -83,7 +103,9 @@ def autoencoder(
         "--encoder-only",
         help="With --init: find the encoder of stage 1 again for a model of a later stage; the rest stays.",
     ),
+    more_data: Path | None = MORE_DATA,
     metric: str = METRIC,
+    perceptual: str = PERCEPTUAL,
     steps: int = STEPS,
     batch_size: int = BATCH,
     seed: int = SEED,
@@ -97,10 +119,10 @@ def autoencoder(
     config = _config(preset)
     torch.manual_seed(seed)
     network = CodeRestorer(config) if init is None else _network(init)
-    stage = AutoencoderStage(network, _metric(metric), steps, seed, init is not None, encoder_only)
-    _run(
-        stage, RunConfig(data, out, steps, batch_size, network.config.resolution, seed, save_every, workers, precision)
-    )
+    loss = _perceptual(perceptual)
+    stage = AutoencoderStage(network, _metric(metric), steps, seed, init is not None, encoder_only, loss)
+    side = network.config.resolution
+    _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))
 
 
 @app.command()
@@ -109,6 +131,7 @@ def lookup(
     out: Path = OUT,
     init: Path = typer.Option(..., help="Result of `train autoencoder`."),
     start_from: Path | None = typer.Option(None, help="An earlier result of `train lookup`, to be trained on."),
+    more_data: Path | None = MORE_DATA,
     metric: str = METRIC,
     quality_weight: float = typer.Option(
         0.0, min=0, help="Also score decoded faces with --metric: weight of their distance from the asked score."
@@ -126,9 +149,8 @@ def lookup(
     network = _network(init)
     earlier = None if start_from is None else _network(start_from)
     stage = LookupStage(network, _metric(metric), seed, quality_weight, earlier)
-    _run(
-        stage, RunConfig(data, out, steps, batch_size, network.config.resolution, seed, save_every, workers, precision)
-    )
+    side = network.config.resolution
+    _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))
 
 
 @app.command()
@@ -136,7 +158,9 @@ def fusion(
     data: Path = DATA,
     out: Path = OUT,
     init: Path = typer.Option(..., help="Result of `train lookup`."),
+    more_data: Path | None = MORE_DATA,
     metric: str = METRIC,
+    perceptual: str = PERCEPTUAL,
     fidelity_only: bool = typer.Option(
         False, "--fidelity-only", help="Train the fusion modules alone: what fidelity 0 gives stays as it is."
     ),
@@ -151,7 +175,7 @@ def fusion(
     from ..training.fusion import FusionStage
 
     network = _network(init)
-    stage = FusionStage(network, _metric(metric), seed, fidelity_only=fidelity_only)
-    _run(
-        stage, RunConfig(data, out, steps, batch_size, network.config.resolution, seed, save_every, workers, precision)
-    )
+    loss = _perceptual(perceptual)
+    stage = FusionStage(network, _metric(metric), seed, fidelity_only=fidelity_only, perceptual=loss)
+    side = network.config.resolution
+    _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))

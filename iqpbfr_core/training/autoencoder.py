@@ -2,10 +2,10 @@
 
     z = E(x);  z_q = common[k] + alpha * [score(x) > tau] * hq[k'];  x' = G(z_q)
 
-Losses: L1 and gradients, commitment, and from `GAN_FROM` on a hinge GAN with VQGAN's adaptive weight and feature
-matching. The discriminator sees high-quality faces alone, so that the HQ+ part learns what sharp looks like and the
-common part stays what it is: the average. HQ dropout: on a share of the HQ images the HQ+ part is left out, so the
-common codes alone always make a whole face.
+The faces are of all qualities, evenly: a code can only mean a quality that was seen. Losses: L1, gradients and features
+(perceptual), commitment, and from `GAN_FROM` on a hinge GAN with VQGAN's adaptive weight, whose discriminator is told
+the score. HQ dropout: on a share of the HQ images the HQ+ part is left out, so the common codes alone always make a
+whole face; their pictures are not shown to the discriminator.
 
 The file of a later stage has lost this stage's encoder: its own is made for degraded faces. `encoder_only` finds one
 again, by reconstruction and commitment, for codebooks and a generator that stay as they are.
@@ -27,12 +27,17 @@ from ..layers.straight_through import straight_through
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
 from .adversary import Adversary
-from .imperfection import imperfect
+from .data import Sample
+from .flaws import imperfect
 from .loop import update
 from .losses import psnr, reconstruction_loss
+from .perceptual import PerceptualLoss
 from .quantiser import DualQuantiser, perplexity
+from .window import draw_window, generate_window
 
 COMMITMENT = 0.25
+PERCEPTUAL = 0.15
+GAN = 0.8
 HQ_DROPOUT = 0.1
 HQ_QUANTILE = 0.25  # of the clean training faces: three quarters of them count as high quality
 QUANTISE_FROM = 0.05  # of the run: the encoder first learns to be invertible
@@ -67,7 +72,12 @@ class AutoencoderStage:
     Args:
         is_trained: the network comes from an earlier run and is trained on.
         encoder_only: train nothing but the encoder of such a network.
+        perceptual: a perceptual loss; without one, the discriminator's features stand in.
     """
+
+    @staticmethod
+    def prepare(face: Tensor, seed: int) -> Sample:
+        return {"target": imperfect(face, seed)}
 
     def __init__(
         self,
@@ -77,6 +87,7 @@ class AutoencoderStage:
         seed: int = 0,
         is_trained: bool = False,
         encoder_only: bool = False,
+        perceptual: PerceptualLoss | None = None,
     ) -> None:
         if encoder_only and not is_trained:
             raise TrainingError("an encoder alone can only be trained for a network that is trained already.")
@@ -90,7 +101,8 @@ class AutoencoderStage:
         self.gan_from = 1.0 if encoder_only else GAN_FROM_TRAINED if is_trained else GAN_FROM  # 1 = never
         for book in network.codebooks:
             book.requires_grad_(False)
-        self.adversary = Adversary()
+        self.perceptual = perceptual
+        self.adversary = Adversary(GAN, has_matching=perceptual is None)
         self.average = Averaged(self.network)
         self.metric = metric.eval().requires_grad_(False)
         learnt = list(self.network.encoder.parameters())
@@ -112,15 +124,16 @@ class AutoencoderStage:
 
     def start(self, accelerator: Accelerator, faces: Tensor) -> None:
         self.threshold = hq_threshold(self.metric.to(accelerator.device), faces)
+        if self.perceptual is not None:
+            self.perceptual.to(accelerator.device)
 
-    def step(self, accelerator: Accelerator, faces: Tensor, seeds: Tensor, step: int) -> dict[str, float]:
-        with torch.no_grad():
-            faces = imperfect(faces, seeds)
-            is_hq = self.metric(faces) > self.threshold
-            dropped = torch.rand(len(faces), device=faces.device) < HQ_DROPOUT
-            target = to_network(faces)
+    def step(self, accelerator: Accelerator, batch: Sample, step: int) -> dict[str, Tensor]:
+        with torch.no_grad(), accelerator.autocast():
+            score = self.metric(batch["target"])
+            target = to_network(batch["target"])
+        is_hq = (score > self.threshold) & (torch.rand(len(score), device=score.device) >= HQ_DROPOUT)
         progress = step / self.steps
-        values: dict[str, float] = {}
+        values: dict[str, Tensor] = {}
         with accelerator.autocast():
             z, _ = self.network.encode(target)
         z = z.float()
@@ -129,22 +142,33 @@ class AutoencoderStage:
         if progress >= QUANTISE_FROM or self.quantiser.is_initialised:
             if not self.quantiser.is_initialised:
                 self.quantiser.initialise(z.detach())
-            indices = self.quantiser.indices(z, is_hq & ~dropped)
+            indices = self.quantiser.indices(z, is_hq)
             z_q = self.network.quantise(indices, self.network.config.alpha, like=z)
             commitment = F.mse_loss(z, z_q) / z.detach().var()
             z_used = straight_through(z_q, z)
             if not self.encoder_only:
                 self.quantiser.update(z.detach(), indices)
             values["perplexity_common"] = perplexity(indices[..., -1], self.network.config.num_codes)
-            values["perplexity_hq"] = perplexity(indices[is_hq & ~dropped][..., 0], self.network.config.num_codes)
+            values["perplexity_hq"] = perplexity(indices[is_hq][..., 0], self.network.config.num_codes)
+        window = draw_window(self.network)
+        target = window.cut(target)
         with accelerator.autocast():
-            output = self.network.generator(z_used, self.network.fuse_convs_dict, {}, 0.0).float()
-        reconstruction = reconstruction_loss(output, target)
+            output = generate_window(self.network, window, z_used, z, {}, 0.0, adain=False)
+            likeness = z.new_zeros(()) if self.perceptual is None else self.perceptual(output, target).mean()
+        reconstruction = reconstruction_loss(output, target) + PERCEPTUAL * likeness
         loss = reconstruction + COMMITMENT * commitment
-        shown = is_hq & ~dropped
+        # Where the HQ+ part was dropped from a face of high quality, the common part is not to pass for one.
+        shown = is_hq | (score <= self.threshold)
         if progress >= self.gan_from and shown.any():
             adversarial, logged = self.adversary.loss(
-                accelerator, output[shown], target[shown], reconstruction, self.network.generator.last_layer
+                accelerator,
+                output[shown],
+                target[shown],
+                score[shown],
+                window,
+                reconstruction,
+                self.network.generator.last_layer,
+                step,
             )
             loss = loss + min(1.0, (progress - self.gan_from) / GAN_RAMP) * adversarial
             values |= logged
@@ -152,16 +176,15 @@ class AutoencoderStage:
         self.average.update(self.network, step)
         for average, book in zip(self.average.module.codebooks, self.network.codebooks, strict=True):
             average.load_state_dict(book.state_dict())  # already moving averages
+        zero = loss.new_zeros(())
+        names = ("perplexity_common", "perplexity_hq", "gan", "gan_weight", "discriminator")
         return {
-            "l1": F.l1_loss(output, target).item(),
+            "l1": F.l1_loss(output.detach(), target),
             "psnr": psnr(output, target),
-            "commitment": commitment.item(),
-            "hq_share": is_hq.float().mean().item(),
-            "perplexity_common": values.get("perplexity_common", 0.0),
-            "perplexity_hq": values.get("perplexity_hq", 0.0),
-            "gan": values.get("gan", 0.0),
-            "matching": values.get("matching", 0.0),
-            "discriminator": values.get("discriminator", 0.0),
+            "perceptual": likeness.detach(),
+            "commitment": commitment.detach(),
+            "hq_share": is_hq.float().mean(),
+            **{name: values.get(name, zero) for name in names},
         }
 
     @torch.no_grad()

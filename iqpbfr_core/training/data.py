@@ -5,6 +5,7 @@ exactly what an uninterrupted one would have seen, with any number of workers.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -63,28 +64,59 @@ def augment(image: Tensor, generator: torch.Generator) -> Tensor:
     return image.clamp(0, 1)
 
 
-class FaceSamples(Dataset[tuple[Tensor, int]]):
-    """Endless, shuffled epoch by epoch; item n is (face (3, R, R) in [0, 1], seed of that sample)."""
+Sample = dict[str, Tensor]
+Prepare = Callable[
+    [Tensor, int], Sample
+]  # a face (3, R, R) in [0, 1] and the sample's seed -> what a stage learns from
 
-    def __init__(self, files: list[Path], resolution: int, seed: int, length: int) -> None:
+
+class FaceSamples(Dataset[Sample]):
+    """Endless, shuffled epoch by epoch; item n is what `prepare` makes of an augmented face.
+
+    With `more` files, every third sample is one of those.
+    """
+
+    def __init__(
+        self,
+        files: list[Path],
+        resolution: int,
+        seed: int,
+        length: int,
+        prepare: Prepare,
+        more: list[Path] | None = None,
+    ) -> None:
         self.files, self.resolution, self.seed, self.length = files, resolution, seed, length
+        self.prepare, self.more = prepare, more
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, number: int) -> tuple[Tensor, int]:
-        epoch, place = divmod(number, len(self.files))
-        order = torch.randperm(len(self.files), generator=torch.Generator().manual_seed(self.seed * 100_003 + epoch))
+    def __getitem__(self, number: int) -> Sample:
         sample_seed = (self.seed * 1_000_003 + number) % 2**31
-        face = read_faces([self.files[int(order[place])]], self.resolution)[0]
+        face = read_faces([self._file(number)], self.resolution)[0]
         # Away from the seeds of degradation and flaws, so that a flip says nothing about how strong the blur is.
-        return augment(face, torch.Generator().manual_seed(sample_seed + 2**31)), sample_seed
+        augmented = augment(face, torch.Generator().manual_seed(sample_seed + 2**31))
+        return self.prepare(augmented, sample_seed)
+
+    def _file(self, number: int) -> Path:
+        files = self.files
+        if self.more:
+            cycle, place = divmod(number, 3)
+            files, number = (self.more, cycle) if place == 2 else (files, 2 * cycle + place)
+        epoch, place = divmod(number, len(files))
+        order = torch.randperm(len(files), generator=torch.Generator().manual_seed(self.seed * 100_003 + epoch))
+        return files[int(order[place])]
 
 
-def batches(
-    files: list[Path], resolution: int, batch_size: int, seed: int, start: int, stop: int, workers: int = 0
-) -> DataLoader[tuple[Tensor, int]]:
-    """Batches for steps `start` .. `stop` - 1 of a run: (faces (B, 3, R, R), seeds (B,))."""
-    samples = FaceSamples(files, resolution, seed, stop * batch_size)
-    numbers = range(start * batch_size, stop * batch_size)
-    return DataLoader(samples, batch_size=batch_size, sampler=numbers, num_workers=workers, drop_last=True)
+def batches(samples: FaceSamples, batch_size: int, start: int, workers: int = 0) -> DataLoader[Sample]:
+    """Batches of samples from step `start` on, made by `workers` processes (0: by this one)."""
+    numbers = range(start * batch_size, len(samples))
+    return DataLoader(
+        samples,
+        batch_size=batch_size,
+        sampler=numbers,
+        num_workers=workers,
+        drop_last=True,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+    )

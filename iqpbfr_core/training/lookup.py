@@ -1,9 +1,10 @@
 """Stage 2: predict the codes of a face of a wanted quality from a degraded one.
 
-Codebooks and generator are frozen. The target is a face of some score (clean, or explicitly imperfect), the input is
-a degraded copy of the clean one, and the lookup is told the target's score. Losses (CodeFormer eq. 4): cross-entropy
-on both heads (0.5) and L2 between the input's features and the clean face's quantised features (1.0). A tenth of the
-scores is dropped, which trains the null condition.
+Codebooks and generator are frozen. The target is a face of some score, the input a degraded copy of the clean one, and
+lookup and features are told the target's score. Losses (CodeFormer eq. 4): cross-entropy on both heads (0.5), and L2
+between the features, once they are told, and the target's quantised ones (1.0): AdaIN takes its statistics from them,
+and they must be those of the wanted face, not of the best one. A tenth of the scores is dropped, which trains the null
+condition.
 
 With a quality weight, an image decoded from the chosen codes must score what was asked for: |asked - measured|,
 straight through the choice to the lookup. At a score of 1 that is the IQA loss of IQPIR's third stage (Xiao et al.
@@ -28,20 +29,27 @@ from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
 from ..restorer import Restorer, check_range
 from .autoencoder import Averaged, hq_threshold
-from .imperfection import imperfect
+from .data import Sample
+from .flaws import imperfect
 from .loop import update
 from .quantiser import DualQuantiser
 
 SCORE_DROPOUT = 0.1
 INDEX_WEIGHT = 0.5
-LEARNT = ("encoder", "feat_emb", "position_emb", "ft_layers", "idx_pred_layer", "score_embed")
-SPREAD_WEIGHT = 0.5  # AdaIN takes the spread of these features, and the L2 alone shrinks it: contrast would fade
+SMOOTHING = 0.1  # of the codes' labels: neighbours of the nearest code are nearly as right
+LEARNT = ("encoder", "feature_modulation", "feat_emb", "position_emb", "ft_layers", "idx_pred_layer", "score_embed")
+SPREAD_WEIGHT = 0.5  # AdaIN takes the spread of the features, and the L2 alone shrinks it: contrast would fade
+SCORED = 2  # faces of a batch that are decoded and scored, where there is a quality weight
 
 
-def degrade_for_training(faces: Tensor, seeds: Tensor) -> Tensor:
-    """Half of the samples `full`, half `mild`, drawn per seed."""
-    side = faces.shape[-1]
-    return apply(faces, [draw("full" if seed % 2 else "mild", seed, side) for seed in seeds.tolist()])
+def degraded(face: Tensor, seed: int) -> Tensor:
+    """An input for training: (3, H, W) in [0, 1], every second sample `full`, the others `mild`."""
+    return apply(face[None], [draw("full" if seed % 2 else "mild", seed, face.shape[-1])])[0]
+
+
+def restored_pair(face: Tensor, seed: int) -> Sample:
+    """A target of some quality, and the degraded face it is to be restored from."""
+    return {"target": imperfect(face, seed), "lq": degraded(face, seed)}
 
 
 class LookupStage:
@@ -52,6 +60,8 @@ class LookupStage:
         quality_weight: 0 = no such loss.
         start_from: an earlier result of this stage, whose encoder and lookup are trained on.
     """
+
+    prepare = staticmethod(restored_pair)
 
     def __init__(
         self,
@@ -88,38 +98,37 @@ class LookupStage:
     def start(self, accelerator: Accelerator, faces: Tensor) -> None:
         self.threshold = hq_threshold(self.metric.to(accelerator.device), faces)
 
-    def step(self, accelerator: Accelerator, faces: Tensor, seeds: Tensor, step: int) -> dict[str, float]:
+    def step(self, accelerator: Accelerator, batch: Sample, step: int) -> dict[str, Tensor]:
         with torch.no_grad(), accelerator.autocast():
-            wanted = imperfect(faces, seeds)
-            score, clean_score = self.metric(torch.cat([wanted, faces])).chunk(2)
-            z, _ = self.target_encoder(to_network(torch.cat([wanted, faces])))
-            indices, clean = self.quantiser.indices(z, torch.cat([score, clean_score]) > self.threshold).chunk(2)
-            z_clean = self.network.quantise(clean, self.network.config.alpha, like=z.float())
-            lq = degrade_for_training(faces, seeds)
-        keep = (torch.rand(len(faces), device=faces.device) >= SCORE_DROPOUT).float()
+            score = self.metric(batch["target"])
+            z, _ = self.target_encoder(to_network(batch["target"]))
+            indices = self.quantiser.indices(z, score > self.threshold)
+            wanted = self.network.quantise(indices, self.network.config.alpha, like=z.float())
+        keep = (torch.rand(len(score), device=score.device) >= SCORE_DROPOUT).float()
         with accelerator.autocast():
-            z_lq, _ = self.network.encode(to_network(lq))
-            logits = self.network.logits(self.network.condition(z_lq, score), score, keep).float()
-        feature = F.mse_loss(z_lq.float(), z_clean) / z_clean.var()
-        spread = F.l1_loss(z_lq.float().std((2, 3)), z_clean.std((2, 3))) / z_clean.std()
-        index = F.cross_entropy(logits.permute(0, 2, 1, 3), indices)
+            z_lq, _ = self.network.encode(to_network(batch["lq"]))
+            z_lq = self.network.condition(z_lq, score, keep)
+            logits = self.network.logits(z_lq, score, keep).float()
+        feature = F.mse_loss(z_lq.float(), wanted) / wanted.var()
+        spread = F.l1_loss(z_lq.float().std((2, 3)), wanted.std((2, 3))) / wanted.std()
+        index = F.cross_entropy(logits.permute(0, 2, 1, 3), indices, label_smoothing=SMOOTHING)
         loss = INDEX_WEIGHT * index * self.network.config.num_books + feature + SPREAD_WEIGHT * spread
-        values: dict[str, float] = {}
+        values: dict[str, Tensor] = {}
         if self.quality_weight > 0:
             with accelerator.autocast():
-                quality = self._quality_error(logits, z_lq, score, keep)
+                quality = self._quality_error(*(x[:SCORED] for x in (logits, z_lq, score, keep)))
             loss = loss + self.quality_weight * quality
-            values["quality"] = quality.item()
+            values["quality"] = quality.detach()
         update(accelerator, self.optimizers["lookup"], loss)
         self.average.update(self.network, step)
         right = (logits.argmax(2) == indices).float().mean((0, 1))
         return {
-            "index": index.item(),
-            "feature": feature.item(),
-            "spread": spread.item(),
-            "accuracy_common": right[-1].item(),
-            "accuracy_hq": right[0].item(),
-            "score": score.mean().item(),
+            "index": index.detach(),
+            "feature": feature.detach(),
+            "spread": spread.detach(),
+            "accuracy_common": right[-1],
+            "accuracy_hq": right[0],
+            "score": score.mean(),
             **values,
         }
 
@@ -136,15 +145,12 @@ class LookupStage:
 
     @torch.no_grad()
     def samples(self, faces: Tensor) -> Tensor:
-        """Rows: degraded, restored at quality 0.2, 0.6, 1 and at quality 1 without AdaIN, original."""
+        """Rows: degraded, restored at quality 0, 0.3, 0.6 and 1, original."""
         restorer = Restorer(copy.deepcopy(self.average.module))
-        lq = apply(faces, [draw("full", i, faces.shape[-1]) for i in range(len(faces))])
+        lq = torch.stack([degraded(face.cpu(), i) for i, face in enumerate(faces)]).to(faces.device)
         features = restorer.encode(lq)
-        rows = [lq]
-        for quality in (0.2, 0.6, 1.0):
-            rows.append(restorer.decode(restorer.lookup(features, quality), features))
-        rows.append(restorer.decode(restorer.lookup(features, 1.0), features, adain=False))
-        return tile([*rows, faces])
+        rows = [restorer.decode(restorer.lookup(features, quality), features) for quality in (0.0, 0.3, 0.6, 1.0)]
+        return tile([lq, *rows, faces])
 
     def export(self, path: Path) -> None:
         save_network(self.average.module, path)

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from ..errors import CheckpointError, TrainingError, first_line
 from ..image import write_atomically, write_image
 from ..tensor_file import read_torch_file
-from .data import batches, list_images, read_faces
+from .data import FaceSamples, Prepare, Sample, batches, list_images, read_faces
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,10 @@ MAX_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How long, how often and where; the recipe itself belongs to the stage."""
+    """How long, how often and where; the recipe itself belongs to the stage.
+
+    `more_data`: a second folder of faces, from which every third sample is taken.
+    """
 
     data: Path
     out: Path
@@ -42,6 +45,7 @@ class RunConfig:
     save_every: int = 200
     workers: int = 0
     precision: str = "bf16"
+    more_data: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "save_every"):
@@ -58,13 +62,14 @@ class Stage(Protocol):
 
     modules: dict[str, nn.Module]
     optimizers: dict[str, Optimizer]
+    prepare: Prepare  # run by the processes that read the faces
 
     def start(self, accelerator: Accelerator, faces: Tensor) -> None:
         """Called once, on fresh or resumed weights, with a few training faces (for thresholds and the like)."""
         ...
 
-    def step(self, accelerator: Accelerator, faces: Tensor, seeds: Tensor, step: int) -> dict[str, float]:
-        """Learn from one batch; return what to log."""
+    def step(self, accelerator: Accelerator, batch: Sample, step: int) -> dict[str, Tensor]:
+        """Learn from one batch of what `prepare` made; return what to log, single numbers left where they are."""
         ...
 
     def samples(self, faces: Tensor) -> Tensor:
@@ -93,34 +98,39 @@ def run(stage: Stage, config: RunConfig) -> Path:
         TrainingError: the folder holds a run of another stage or with other settings, or one that cannot be read.
     """
     files = list_images(config.data, "train")
+    more = list_images(config.more_data, "train") if config.more_data else []
     try:
         accelerator = Accelerator(mixed_precision=config.precision)
     except ValueError as error:
         raise TrainingError(f"precision {config.precision!r} cannot be used here ({first_line(error)}).") from error
     config.out.mkdir(parents=True, exist_ok=True)
     state_file, exported = config.out / "state.pt", config.out / "model.safetensors"
-    settings = _settings(config, len(files))
+    settings = _settings(config, len(files) + len(more))
     for module in stage.modules.values():
         module.to(accelerator.device)
     first = _load_state(stage, settings, state_file, accelerator.device) if state_file.exists() else 0
+    everything = files + more
+    spread = everything[:: max(1, len(everything) // 128)][:128]
+    stage.start(accelerator, read_faces(spread, config.resolution).to(accelerator.device))
     if first == config.steps:
         stage.export(exported)  # it may have been moved away
         return exported
-    spread = files[:: max(1, len(files) // 128)][:128]
-    stage.start(accelerator, read_faces(spread, config.resolution).to(accelerator.device))
     shown = read_faces(_held_out(config.data, files), config.resolution).to(accelerator.device)
 
-    loader = batches(files, config.resolution, config.batch_size, config.seed, first, config.steps, config.workers)
+    length = config.steps * config.batch_size
+    samples = FaceSamples(files, config.resolution, config.seed, length, stage.prepare, more)
+    loader = batches(samples, config.batch_size, first, config.workers)
     log = _Log(config.out / "log.csv", config.steps, first)
     groups = [group for optimizer in stage.optimizers.values() for group in optimizer.param_groups]
     for group in groups:
         group.setdefault("initial_lr", group["lr"])  # a resumed run has it from its checkpoint
-    for step, (faces, seeds) in enumerate(loader, start=first):
+    for step, batch in enumerate(loader, start=first):
         torch.manual_seed(config.seed * 1_000_003 + step)
         for group in groups:
             group["lr"] = group["initial_lr"] * cosine_rate(step, config.steps)
         is_checkpoint = (step + 1) % config.save_every == 0 or step + 1 == config.steps
-        log.add(step + 1, stage.step(accelerator, faces.to(accelerator.device), seeds, step), is_checkpoint)
+        batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
+        log.add(step + 1, stage.step(accelerator, batch, step), is_checkpoint)
         if is_checkpoint:
             stage.export(exported)
             write_image(stage.samples(shown), config.out / f"samples_{step + 1:06d}.png")
@@ -208,23 +218,24 @@ class _Log:
     def __init__(self, path: Path, steps: int, first: int) -> None:
         """`first`: the step to go on from; what was logged after it is written again."""
         self.path, self.steps = path, steps
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, Tensor] = {}
         self.count, self.since = 0, time.perf_counter()
         if path.exists():
             header, *rows = path.read_text().splitlines(keepends=True) or [""]
             kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= first]  # none of them torn
             write_atomically(path, (header + "".join(kept)).encode() if kept else b"")
 
-    def add(self, step: int, values: dict[str, float], is_checkpoint: bool) -> None:
+    def add(self, step: int, values: dict[str, Tensor], is_checkpoint: bool) -> None:
+        """Values stay on their device until a row is written: reading one would make a GPU wait."""
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.sums[name] = self.sums.get(name, 0) + value
         self.count += 1
         if step % self.EVERY and not is_checkpoint:
             return
         seconds = (time.perf_counter() - self.since) / self.count
         row = {
             "step": step,
-            **{k: round(v / self.count, 5) for k, v in self.sums.items()},
+            **{k: round(float(v) / self.count, 5) for k, v in self.sums.items()},
             "seconds": round(seconds, 3),
         }
         with open(self.path, "a", newline="") as file:

@@ -109,7 +109,7 @@ class DualQuantiser(nn.Module):
         self.is_initialised.fill_(True)
 
 
-def perplexity(indices: Tensor, size: int) -> float:
+def perplexity(indices: Tensor, size: int) -> Tensor:
     """exp(entropy) of code use: how many codes are in real use; 1 where there are none."""
     share = torch.bincount(indices.flatten(), minlength=size).float() / max(1, indices.numel())
-    return torch.exp(-(share * (share + 1e-10).log()).sum()).item()
+    return torch.exp(-(share * (share + 1e-10).log()).sum())
