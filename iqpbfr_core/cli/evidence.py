@@ -9,13 +9,16 @@ import typer
 from ..errors import InputError, WeightsNotFoundError
 from ..evaluation.evidence import CLAIMS, Finding, prepare
 from ..evaluation.landmarks import LandmarkJudge
+from ..evaluation.likeness import FeatureJudge, IdentityJudge
 from ..image import write_atomically, write_image
 from ..quality import Metric, load_metric
 from ..restorer import load_restorer
 from ..training.data import list_images
 from .console import MAX_SEED, choose_device, errors, output
 
-JUDGES = ("builtin", "niqe", "piqe")
+JUDGES = ("niqe", "piqe")
+RETINAFACE = "retinaface_mobile0.25_relu.pth"
+RECOGNISER = "face_embedding.ts"
 
 
 def evidence(
@@ -24,16 +27,18 @@ def evidence(
     out: Path = typer.Option(Path("docs/evidence"), "-o", "--out", help="Folder for tables, values and pictures."),
     split: str | None = typer.Option(None, help="Sub-folder of --data; default: test, where there is one."),
     model: str = typer.Option("builtin", help="'builtin', or a weight file."),
-    objective: str = typer.Option(
-        "builtin", help=f"What may be optimised, one of {', '.join(JUDGES[:2])}; the rest judge."
-    ),
+    metric: str = typer.Option("builtin", help="What the model was trained with, and what is optimised."),
+    judges: list[str] = typer.Option(list(JUDGES), help="Metrics that only judge; give the option once for each."),
     seed: int = typer.Option(0, min=0, max=MAX_SEED, help="Of degradation, flaws and intervals."),
-    limit: int | None = typer.Option(None, min=1, help="Use only the first N faces."),
+    limit: int | None = typer.Option(None, min=1, help="Use only N faces, spread over the split."),
     weights: Path | None = typer.Option(
-        None, help="Folder with NIQE's and RetinaFace's weights; default: DATA/../weights, then pyiqa's cache."
+        None, help="Folder with the weights of metrics and judges; default: DATA/../weights, then pyiqa's cache."
     ),
     landmarks: Path | None = typer.Option(
-        None, help="RetinaFace weights that judge landmarks; default: retinaface_mobile0.25_relu.pth in --weights."
+        None, help=f"RetinaFace weights that judge landmarks and looks; default: {RETINAFACE} in --weights."
+    ),
+    identity: Path | None = typer.Option(
+        None, help=f"Face recogniser (TorchScript) that judges identity; default: {RECOGNISER} in --weights."
     ),
     device: str = typer.Option("auto"),
 ) -> None:
@@ -42,32 +47,44 @@ def evidence(
     unknown = [claim for claim in claims if claim not in known]
     if unknown:
         raise InputError(f"unknown claim {unknown[0]!r}; there are {', '.join(known)}.")
-    if objective not in JUDGES[:2]:
-        raise InputError(f"the objective must be one of {', '.join(JUDGES[:2])}, got {objective!r}.")
-    files = (list_images(data / split) if split else list_images(data, "test"))[:limit]
+    if metric in judges:
+        raise InputError(f"{metric} cannot judge what was optimised for it; choose other --judges.")
+    files = list_images(data / split) if split else list_images(data, "test")
+    files = files[:: max(1, len(files) // limit)][:limit] if limit else files
     folder = weights or (data.parent / "weights" if (data.parent / "weights").is_dir() else None)
     where = choose_device(device)
     restorer = load_restorer(model, where)
-    metrics: dict[str, Metric] = {}
-    for name in JUDGES:
+    metrics: dict[str, Metric] = {metric: load_metric(metric, where, folder)}
+    for name in judges:
         try:
             metrics[name] = load_metric(name, where, folder)
         except WeightsNotFoundError as error:
-            if name == objective:
-                raise
             errors.print(f"{name} is left out: {error}")
-    found = landmarks or (folder / "retinaface_mobile0.25_relu.pth" if folder else None)
-    judge = LandmarkJudge(found) if found is not None and (landmarks or found.exists()) else None
-    scene = prepare(restorer, files, metrics, objective, seed, judge)
+    detector, recogniser = _judge_file(landmarks, folder, RETINAFACE), _judge_file(identity, folder, RECOGNISER)
+    scene = prepare(
+        restorer,
+        files,
+        metrics,
+        metric,
+        seed,
+        landmarks=LandmarkJudge(detector) if detector else None,
+        identity=IdentityJudge(recogniser) if recogniser else None,
+        likeness=FeatureJudge(detector) if detector else None,
+    )
     for claim in claims:
         finding = known[claim](scene)
         _write(
-            finding,
-            out,
-            f"{len(files)} faces of `{split or 'test'}`, model `{model}`, objective {objective}, seed {seed}",
+            finding, out, f"{len(files)} faces of `{split or 'test'}`, model `{model}`, metric {metric}, seed {seed}"
         )
         verdict = "holds" if finding.holds else "does not hold"
         output.print(f"{claim} {verdict}: {out / claim}.md")
+
+
+def _judge_file(given: Path | None, folder: Path | None, name: str) -> Path | None:
+    """The file of a judge: as given, or from the folder of weights where it is there."""
+    if given is None and folder is not None and (folder / name).exists():
+        return folder / name
+    return given
 
 
 def _write(finding: Finding, folder: Path, setting: str) -> None:

@@ -10,12 +10,14 @@ import torch
 
 from iqpbfr_core import load_metric
 from iqpbfr_core.degradation import gaussian_blur
-from iqpbfr_core.errors import CheckpointError
+from iqpbfr_core.errors import CheckpointError, InputError, MetricError
 from iqpbfr_core.evaluation.evidence import CLAIMS, prepare
 from iqpbfr_core.evaluation.evidence.discreteness import share_better
 from iqpbfr_core.evaluation.landmarks import LandmarkJudge
+from iqpbfr_core.evaluation.likeness import IdentityJudge
 from iqpbfr_core.evaluation.spectrum import out_of_band
 from iqpbfr_core.evaluation.statistics import bootstrap, mean_interval, spearman
+from iqpbfr_core.faces.alignment import TEMPLATE
 from iqpbfr_core.image import write_image
 
 
@@ -72,12 +74,20 @@ def folder(tmp_path, faces):
     return tmp_path / "faces"
 
 
+class PixelJudge:
+    """Stands for a face recogniser and for a perceptual distance."""
+
+    def distance(self, images, references):
+        return (images - references).abs().mean((1, 2, 3))
+
+
 @pytest.mark.parametrize("claim", [name for name, _ in CLAIMS])
 def test_a_claim_has_a_verdict_a_table_and_a_value_per_face(claim, tiny, folder, monkeypatch):
-    monkeypatch.setattr("iqpbfr_core.evaluation.evidence.discreteness.STEPS", 2)
-    monkeypatch.setattr("iqpbfr_core.evaluation.evidence.discreteness.LATENT_STEPS", 2)
+    monkeypatch.setattr("iqpbfr_core.evaluation.evidence.discreteness.BUDGETS", (1, 2))
     metrics = {name: load_metric(name) for name in ("builtin", "piqe")}
-    scene = prepare(tiny, sorted((folder / "test").iterdir()), metrics, "builtin", seed=0)
+    judge = PixelJudge()
+    files = sorted((folder / "test").iterdir())
+    scene = prepare(tiny, files, metrics, "builtin", seed=0, identity=judge, likeness=judge)
     assert scene.judges == ["piqe"]
     finding = dict(CLAIMS)[claim](scene)
     assert finding.claim == claim
@@ -97,4 +107,42 @@ def test_the_command_writes_table_values_and_pictures(tmp_path, folder, tiny_fil
     assert len(list(csv.reader((tmp_path / "out" / "R2.csv").open()))) == 3
     refused = subprocess.run([*command, "R9", *map(str, options)], capture_output=True, text=True, timeout=300)
     assert refused.returncode == 2
-    assert "R1, R2, R4" in refused.stderr
+    assert "R1, R2, R4, R6" in refused.stderr
+    judged = subprocess.run([*command, "R6", *map(str, options)], capture_output=True, text=True, timeout=300)
+    assert judged.returncode == 2
+    assert "face recogniser" in judged.stderr
+
+
+def test_a_batch_scores_as_its_faces_alone_and_one_that_fails_costs_only_itself(tiny, folder):
+    class Fussy:
+        def __call__(self, images):
+            if (images.amax((1, 2, 3)) == 0).any():
+                raise MetricError("a black picture")
+            return images.mean((1, 2, 3))
+
+    scene = prepare(tiny, sorted((folder / "test").iterdir()), {"fussy": Fussy()}, "fussy", seed=0)
+    images = torch.rand(3, 3, 16, 16)
+    images[1] = 0
+    scores = scene.score("fussy", images)
+    assert np.isnan(scores).tolist() == [False, True, False]
+    assert scores[2] == pytest.approx(images[2].mean().item())
+
+
+def test_the_person_is_judged_on_a_chip_with_the_eyes_in_their_place(tmp_path):
+    class Chip(torch.nn.Module):
+        def forward(self, chips):
+            return chips.mean(1).flatten(1)
+
+    torch.jit.script(Chip()).save(str(tmp_path / "chip.ts"))
+    judge = IdentityJudge(tmp_path / "chip.ts")
+    face = torch.zeros(1, 3, 512, 512)
+    for x, y in TEMPLATE[:2].tolist():
+        face[..., round(512 * y) - 2 : round(512 * y) + 2, round(512 * x) - 2 : round(512 * x) + 2] = 1
+    chip = judge._embed(face).reshape(150, 150)
+    bright = (chip > 100).nonzero().float()
+    left, right = (bright[bright[:, 1] < 75].mean(0), bright[bright[:, 1] > 75].mean(0))
+    torch.testing.assert_close(left, torch.tensor([47.1, 47.7]), atol=1.0, rtol=0)
+    torch.testing.assert_close(right, torch.tensor([47.1, 100.3]), atol=1.0, rtol=0)
+    (tmp_path / "bad.ts").write_bytes(b"no")
+    with pytest.raises(InputError, match=r"bad\.ts"):
+        IdentityJudge(tmp_path / "bad.ts")

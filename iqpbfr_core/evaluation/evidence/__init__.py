@@ -1,10 +1,16 @@
 """The claims of the method, recomputed on held-out faces: one module per claim, each with its own verdict."""
 
 from .ceiling import beyond_ground_truth
-from .discreteness import discrete_beats_continuous
+from .discreteness import discrete_resists
+from .helping import helps_the_person
 from .scene import Finding, Scene, prepare
 from .steering import score_steers
 
-CLAIMS = (("R1", score_steers), ("R2", beyond_ground_truth), ("R4", discrete_beats_continuous))
+CLAIMS = (
+    ("R1", score_steers),
+    ("R2", beyond_ground_truth),
+    ("R4", discrete_resists),
+    ("R6", helps_the_person),
+)
 
 __all__ = ["CLAIMS", "Finding", "Scene", "prepare"]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...figure import labelled_grid
-from ...training.imperfection import SHARE
+from ...training.flaws import CLEAN_SHARE
 from ..statistics import mean_interval
 from .scene import Finding, Scene
 
@@ -33,6 +33,6 @@ def beyond_ground_truth(scene: Scene) -> Finding:
         table=table,
         values={f"{name}: {kind}": values for name, by in scores.items() for kind, values in by.items()},
         pictures={"r2_faces.jpg": labelled_grid([images[shown] for images in kinds.values()], list(kinds))},
-        notes=f"Imperfect: {SHARE:.0%} of the faces drawn for flaws (blur, downsampling, noise, JPEG), as `iqpbfr train` does it."
+        notes=f"Imperfect: flawed as training targets are, {CLEAN_SHARE:.0%} of them not at all, the others evenly from hardly to almost wholly."
         + ("" if has_null else " This model has no null condition, so half of the claim cannot be tested."),
     )

@@ -12,8 +12,9 @@ from ...errors import MetricError
 from ...quality import Metric
 from ...restorer import Restorer
 from ...training.data import read_faces
-from ...training.imperfection import imperfect
+from ...training.flaws import imperfect
 from ..landmarks import LandmarkJudge
+from ..likeness import FeatureJudge, IdentityJudge
 
 BATCH = 8
 
@@ -26,7 +27,7 @@ class Scene:
     metrics: name -> metric, the objective among them; the others only judge.
     gt: (B, 3, R, R) clean faces; ground: the same with explicit flaws on a share of them, as in training.
     lq: the clean faces, degraded.
-    landmarks: judge of shape, where its weights were given.
+    landmarks, identity, likeness: judges of shape, of the person, and of looks, where their weights were given.
     """
 
     restorer: Restorer
@@ -37,6 +38,8 @@ class Scene:
     lq: Tensor
     seed: int
     landmarks: LandmarkJudge | None = None
+    identity: IdentityJudge | None = None
+    likeness: FeatureJudge | None = None
 
     @property
     def judges(self) -> list[str]:
@@ -53,15 +56,24 @@ class Scene:
         return torch.cat(parts)
 
     @torch.no_grad()
+    def at_defaults(self, lq: Tensor) -> Tensor:
+        """Degraded faces as the model restores them when nothing is asked for."""
+        return torch.cat([self.restorer.restore(lq[faces]).cpu() for faces in self.chunks()])
+
+    @torch.no_grad()
     def score(self, name: str, images: Tensor) -> np.ndarray:
         """(B,) in [0, 1], 1 = best; a face that the metric cannot score is NaN."""
-        values = []
-        for image in images.split(1):
-            try:
-                values.append(self.metrics[name](image).item())
-            except MetricError:
-                values.append(float("nan"))
-        return np.array(values)
+        return np.concatenate([_scores(self.metrics[name], part) for part in images.split(BATCH)])
+
+
+def _scores(metric: Metric, images: Tensor) -> np.ndarray:
+    """One value per face. Where a metric fails for the whole batch, each face is tried alone."""
+    try:
+        return metric(images).cpu().numpy()
+    except MetricError:
+        if len(images) == 1:
+            return np.array([np.nan])
+        return np.concatenate([_scores(metric, image) for image in images.split(1)])
 
 
 @dataclass(frozen=True)
@@ -92,8 +104,11 @@ def prepare(
     objective: str,
     seed: int,
     landmarks: LandmarkJudge | None = None,
+    identity: IdentityJudge | None = None,
+    likeness: FeatureJudge | None = None,
 ) -> Scene:
     """Read the faces, degrade them (`full`) and flaw a share of the ground truth; equal seeds, equal scenes."""
     gt = read_faces(files, restorer.config.resolution)
-    ground = imperfect(gt, torch.arange(seed, seed + len(gt)))
-    return Scene(restorer, objective, metrics, gt, ground, degrade(gt, "full", seed), seed, landmarks)
+    ground = torch.stack([imperfect(face, seed + i) for i, face in enumerate(gt)])
+    lq = degrade(gt, "full", seed)
+    return Scene(restorer, objective, metrics, gt, ground, lq, seed, landmarks, identity, likeness)
