@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .faces import alignment, tracks
+from .faces import alignment, report, tracks
 from .faces.colour import find_tone, match_colour
 from .faces.detection import Detector, load_detector
 from .faces.face import Faces
@@ -33,6 +33,7 @@ class PhotoResult:
         mask: (B, 1, H, W) in [0, 1], how much of each pixel is restored; where it is 0, pixels are untouched.
         crops: (N, 3, R, R) the aligned faces before ...
         restored: (N, 3, R, R) ... and after.
+        report: a line for every frame, such as "2 faces restored, 1 narrower than 24 px left alone".
     """
 
     image: Tensor
@@ -41,6 +42,7 @@ class PhotoResult:
     crops: Tensor
     restored: Tensor
     skipped: Faces
+    report: tuple[str, ...]
 
 
 @torch.no_grad()
@@ -113,14 +115,15 @@ def restore_photo(
     check_range("margin", margin, 0)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
-    if upscale is None:
-        faces = faces[faces.widths >= min_size]
+    found, is_small = faces, faces.widths < (min_size if upscale is None else 0)
+    faces = faces[~is_small]
     side = restorer.config.resolution
     is_good = torch.zeros(len(faces), dtype=torch.bool)
     if skip_above is not None:
         check_range("skip_above", skip_above, 0, 1)
         is_good = _scores(images, faces, side, metric or load_metric()) >= skip_above
     skipped, faces = faces[is_good], faces[~is_good]
+    said = report.restored(found, is_small, torch.zeros_like(is_small).masked_scatter(~is_small, is_good), min_size)
     fidelity = restorer.supports.default_fidelity if fidelity is None else fidelity
     steady = None
     if smoothing:
@@ -158,7 +161,7 @@ def restore_photo(
         mask = None if mask is None else resize(mask, (canvas.shape[2], canvas.shape[3]))
     detail = 0.0 if restorer.supports.task == "inpaint" else detail  # what is filled is no detail
     image, opacity = paste(canvas, restored, faces, matrices, shown, visibility, mask, detail, match)
-    return PhotoResult(image, faces, opacity, crops, restored, skipped)
+    return PhotoResult(image, faces, opacity, crops, restored, skipped, said)
 
 
 def _scores(images: Tensor, faces: Faces, side: int, metric: Metric) -> Tensor:

@@ -64,6 +64,4 @@ def restore_file(
         write_atomically(target, source.read_bytes())
     else:
         write_photo(result.image[0], photo, target)
-    count = len(result.faces)
-    good = f", {len(result.skipped)} good enough left alone" if len(result.skipped) else ""
-    output.print(f"{target} ({count} face{'' if count == 1 else 's'}{good})")
+    output.print(f"{target}: {result.report[0]}", soft_wrap=True)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou, nms
 
 from ..checkpoint import BUILTIN, StateDict, read_weights
+from ..download import Progress
 from ..errors import CheckpointError, InputError
 from ..image import check_images, resize
 from ..models.retinaface import RetinaFace, RetinaFaceConfig, to_retinaface
@@ -225,6 +226,7 @@ def load_detector(
     download: bool = False,
     relu: bool | None = None,
     operations: Any = nn,
+    progress: Progress | None = None,
 ) -> Detector:
     """Load a face detector.
 
@@ -237,6 +239,7 @@ def load_detector(
         relu: the weights were trained with plain ReLU and anchors for smaller faces, which nothing in the file tells;
             None: they were if the file's name ends in `_relu`. facexlib's own were not.
         operations: namespace with the layer classes, such as torch.nn.
+        progress: told how far a download is; see `download.fetch`.
 
     Raises:
         InputError: no such detector.
@@ -247,7 +250,7 @@ def load_detector(
         with as_file(files(_PACKAGE) / "weights" / _BUILTIN_FILE) as path:
             return load_detector(path, device, dtype, operations=operations)
     if isinstance(source, str) and source in DETECTORS:
-        path = locate(DETECTORS[source], folder, download)
+        path = locate(DETECTORS[source], folder, download, progress)
     elif Path(source).suffix:
         path = Path(source)
     else:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoint import read_weights
+from ..download import Progress
 from ..errors import CheckpointError, InputError
 from ..image import resize, to_network
 from ..models.parsenet import RESOLUTION, ParseNet
@@ -87,9 +88,10 @@ def load_parser(
     folder: str | os.PathLike[str] | None = None,
     download: bool = False,
     operations: Any = nn,
+    progress: Progress | None = None,
 ) -> FaceParser:
     """Load facexlib's ParseNet from `source`, or from `parsing_parsenet.pth` in `folder`; see `load_detector`."""
-    path = locate(PARSENET, folder, download) if source is None else Path(source)
+    path = locate(PARSENET, folder, download, progress) if source is None else Path(source)
     try:
         network = load_strictly(partial(ParseNet, operations), read_weights(path)[0], "ParseNet")
     except CheckpointError as error:

@@ -44,7 +44,7 @@ def test_a_folder_of_formats_is_restored_and_one_bad_file_stops_nothing(tmp_path
     assert "1 of 5 failed" in errors
     written = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
     assert written == ["a.jpg", "d.png", "deep/b.webp", "deep/er/c.tif"]
-    assert said.count("(1 face)") == 4
+    assert said.count(": 1 face restored") == 4
     before, after = read_image(source / "d.png"), read_image(out / "d.png")
     same = (before == after).all(1).float().mean()
     assert 0.8 < same < 1
@@ -69,13 +69,13 @@ def test_a_photo_without_faces_is_copied_and_formats_can_be_chosen(tmp_path, res
 @needs_photos
 def test_faces_can_be_chosen(tmp_path, restore):
     to_pil(read_photo_number(5)[0]).save(tmp_path / "two.png")
-    assert "(2 faces)" in restore(tmp_path / "two.png", "-o", tmp_path / "out")[1]
+    assert ": 2 faces restored" in restore(tmp_path / "two.png", "-o", tmp_path / "out")[1]
     for choice in ("largest", "left"):
-        assert "(1 face)" in restore(tmp_path / "two.png", "-o", tmp_path / choice, "--faces", choice)[1]
+        assert ": 1 face restored" in restore(tmp_path / "two.png", "-o", tmp_path / choice, "--faces", choice)[1]
     images = [read_image(tmp_path / choice / "two.png") for choice in ("largest", "left")]
     assert not images[0].equal(images[1])
-    assert "(1 face)" in restore(tmp_path / "two.png", "-o", tmp_path / "out", "--min-face", "100")[1]
-    assert "(2 faces)" in restore(
+    assert ": 1 face restored" in restore(tmp_path / "two.png", "-o", tmp_path / "out", "--min-face", "100")[1]
+    assert ": 2 faces restored" in restore(
         tmp_path / "two.png", "-o", tmp_path / "out", "--min-face", "100", "--small-faces", "upscale"
     )[1]  # fmt: skip
 
