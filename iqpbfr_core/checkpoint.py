@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from . import strangers
 from .config import RestorerConfig
 from .errors import CheckpointError, WeightsNotFoundError, first_line
 from .image import write_atomically
@@ -54,6 +55,8 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[StateDict, dict[str, str
     file = _existing(path)
     if file.suffix.lower() not in SUFFIXES:
         raise CheckpointError(f"{file}: weight files end in {', '.join(SUFFIXES)}, this one in {file.suffix!r}.")
+    if words := strangers.by_beginning(file):
+        raise CheckpointError(f"{file}: {words}.")
     if file.suffix.lower() == ".safetensors":
         return read_safetensors(file)
     return _unwrap(read_torch_file(file), file), {}
@@ -95,6 +98,8 @@ def find_family(weights: StateDict) -> tuple[Family, StateDict]:
         for family in FAMILIES:
             if all(key in named for key in family.keys):
                 return family, named
+    if words := strangers.by_tensors(weights):
+        raise CheckpointError(f"{words}.")
     wanted = "; ".join(f"{', '.join(family.names)} ({', '.join(family.keys)})" for family in FAMILIES)
     raise CheckpointError(
         f"no supported family has these keys. The file has {len(weights)} tensors: {list_names(weights)}. Tried: {wanted}."

@@ -26,6 +26,6 @@ def degrade(
     def work(job: tuple[Path, Path, int]) -> None:
         file, target, image_seed = job
         write_image(degrade_images(read_image(file), preset, image_seed)[0], target)
-        output.print(str(target))
+        output.print(str(target), soft_wrap=True)
 
     for_each(jobs, len(jobs), "Degrading", work, lambda job: str(job[0]))

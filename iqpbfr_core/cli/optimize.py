@@ -21,6 +21,7 @@ from .console import (
     output_names,
     settle,
 )
+from .download import download_bar
 
 
 def optimize(
@@ -46,7 +47,8 @@ def optimize(
     where = choose_device(device)
     restorer = load_restorer(model, where)
     settings = settle(restorer, quality, fidelity, adain)
-    score = WorstOf([load_metric(name, where, weights, download) for name in metric])
+    with download_bar() as progress:
+        score = WorstOf([load_metric(name, where, weights, download, progress) for name in metric])
 
     def work(pair: tuple[Path, Path]) -> None:
         result: OptimizationResult | None = None
@@ -75,7 +77,7 @@ def optimize(
         write_image(through_square(read_image(pair[0]), restorer.config.resolution, climb)[0], pair[1])
         assert result is not None
         gain = f"{result.start_scores.item():.4f} -> {result.scores.item():.4f}"
-        output.print(f"{pair[1]}  {gain}  {result.stop_reasons[0]}")
+        output.print(f"{pair[1]}  {gain}  {result.stop_reasons[0]}", soft_wrap=True)
         if result.stop_reasons[0] == "interrupted":
             raise typer.Exit(130)
 

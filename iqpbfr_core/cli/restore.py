@@ -25,6 +25,7 @@ from .console import (
     refuse_options,
     settle,
 )
+from .download import download_bar
 from .masks import mask_of
 from .photos import CHOICES, collect_photos, restore_file
 
@@ -96,7 +97,8 @@ def restore(
     else:
         check_word("--small-faces", small_faces, ("leave", "upscale"))
         check_word("--faces", faces, CHOICES)
-        network = load_detector(detector, restorer.device, folder=model_dir, download=download)
+        with download_bar() as progress:
+            network = load_detector(detector, restorer.device, folder=model_dir, download=download, progress=progress)
         side = restorer.config.resolution
         restore_faces = partial(
             restore_photo,
@@ -127,4 +129,4 @@ def _restore_crop(source: Path, target: Path, restorer: Restorer, settings: Sett
         size = (restored.shape[2], restored.shape[3])
         restored = torch.lerp(resize(face, size).to(restored), restored, resize(mask, size).to(restored))
     write_image(restored[0], target)
-    output.print(str(target))
+    output.print(str(target), soft_wrap=True)

@@ -13,6 +13,7 @@ from ..errors import InputError, MetricError
 from ..image import read_image
 from ..quality import list_metrics, load_metric
 from .console import choose_device, collect_images, for_each
+from .download import download_bar
 
 
 def score(
@@ -28,7 +29,8 @@ def score(
     if as_csv and as_json:
         raise InputError("--csv and --json exclude each other.")
     files = collect_images(images)
-    measured = load_metric(metric, choose_device(device), weights, download)
+    with download_bar() as progress:
+        measured = load_metric(metric, choose_device(device), weights, download, progress)
     rows: list[dict[str, str | float]] = []
 
     def work(file: Path) -> None:

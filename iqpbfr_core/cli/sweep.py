@@ -12,6 +12,7 @@ from ..quality import load_metric
 from ..restorer import check_range, load_restorer
 from .aligned import to_square
 from .console import ADAIN_HELP, check_overwriting, choose_device, output, say
+from .download import download_bar
 
 
 def sweep(
@@ -36,7 +37,8 @@ def sweep(
     restorer = load_restorer(model, where)
     kept = kept or [restorer.supports.default_fidelity]
     say(note for value in wanted for note in restorer.settings(value).notes)
-    score = load_metric(metric, where, weights, download)
+    with download_bar() as progress:
+        score = load_metric(metric, where, weights, download, progress)
     side = restorer.config.resolution
     with torch.inference_mode():
         features = restorer.encode(resize(to_square(read_image(image)), (side, side)))
@@ -50,7 +52,7 @@ def sweep(
         captions,
     )
     write_image(picture, out)
-    output.print(str(out))
+    output.print(str(out), soft_wrap=True)
 
 
 def _numbers(name: str, text: str) -> list[float]:

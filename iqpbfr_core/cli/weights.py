@@ -38,4 +38,4 @@ def convert(
         raise InputError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)}.")
     check_overwriting([file], [out])
     save_network(load_network(file), out, DTYPES[dtype])
-    output.print(str(out))
+    output.print(str(out), soft_wrap=True)

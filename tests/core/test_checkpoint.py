@@ -125,7 +125,7 @@ def _bad_file(kind, path):
     ("kind", "words"),
     [
         ("truncated", "truncated or not"),
-        ("text", "no torch file|not a torch file"),
+        ("text", "saved web page"),
         ("empty", "truncated or not|not opened"),
         ("pickle", "not opened|not a torch file"),
         ("evil", "not opened"),
