@@ -12,6 +12,7 @@ from .lookup import LookUpCodes
 from .optimize import OptimizeCodes, RestoreToTarget
 from .paste import CropFaces, LoadParser, PasteFaces
 from .photo import RestorePhoto
+from .picture import ExamplePicture
 from .restore import RestoreAlignedFace
 from .schema import naming_errors
 from .score import FilterByScore, ScoreImage
@@ -43,6 +44,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     PasteFaces,
     FacesToSegs,
     SegsToFaces,
+    ExamplePicture,
 )
 
 

@@ -11,6 +11,8 @@ import comfy.ops
 import comfy.utils
 import folder_paths
 import torch
+from comfy_api.latest import io
+from server import PromptServer
 from torch import Tensor
 
 from ..iqpbfr_core.checkpoint import RESTORER_SUFFIXES, SUFFIXES, load_network
@@ -128,11 +130,28 @@ def to_mask(images: Tensor, faces: Faces) -> Tensor:
     return paste(images, white, faces, alignment.align(faces, side), template_mask(side))[1][:, 0]
 
 
-def check_mask(mask: Tensor, count: int) -> Tensor:
-    """MASK (1 or `count`, H, W) in [0, 1] to (1 or count, 1, H, W)."""
+def check_mask(mask: Tensor | None, count: int, *sizes: tuple[int, int]) -> Tensor | None:
+    """MASK (1 or `count`, H, W) of one of the `sizes` (H, W) to (1 or count, 1, H, W) in [0, 1]; None if there is none.
+
+    Load Image gives an empty mask of 64 x 64 with pictures that have no transparency: that is none, too.
+    """
+    if mask is None or (mask.shape[-2:] == (64, 64) and not mask.any()):
+        return None
     if mask.ndim != 3 or len(mask) not in (1, count):
         raise InputError(f"the mask must be one, or one for each of {count} images; got shape {tuple(mask.shape)}.")
+    if tuple(mask.shape[1:]) not in sizes:
+        height, width = sizes[0]
+        raise InputError(
+            f"the mask is {mask.shape[2]}x{mask.shape[1]} pixels, the photo {width}x{height}. Paint it on this photo, or "
+            "bring it to that size (Convert Mask to Image, Upscale Image, Convert Image to Mask)."
+        )
     return check_shares(mask[:, None].float())
+
+
+def tell(node: type[io.ComfyNode], text: str) -> str:
+    """Show a text on the node that runs, which has to have `hidden=[io.Hidden.unique_id]`; returns the text."""
+    PromptServer.instance.send_progress_text(text, node.hidden.unique_id)
+    return text
 
 
 def face_memory(restorer: Restorer) -> int:

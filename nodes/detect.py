@@ -7,17 +7,20 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..iqpbfr_core.checkpoint import BUILTIN
-from ..iqpbfr_core.faces import selection
+from ..iqpbfr_core.faces import report, selection
 from ..iqpbfr_core.faces.detection import DETECTORS, load_detector
 from ..iqpbfr_core.faces.face import Faces
+from ..iqpbfr_core.faces.report import numbered
 from .bridge import (
     DETECTION_FOLDER,
     Progress,
+    check_mask,
     face_files,
     load_managed,
     naming_the_switch,
     on_device,
     stopping,
+    tell,
     to_comfy,
     to_images,
     to_mask,
@@ -76,7 +79,14 @@ class LoadDetector(io.ComfyNode):
         found = folder_paths.get_full_path(DETECTION_FOLDER, DETECTORS[detector_name].name)
         with naming_the_switch():
             source = found or detector_name
-            loaded = load_managed(detector_name, load_detector, source, folder=folders[0], download=allow_download)
+            loaded = load_managed(
+                detector_name,
+                load_detector,
+                source,
+                folder=folders[0],
+                download=allow_download,
+                progress=Progress(1).set,
+            )
         return io.NodeOutput(loaded)
 
 
@@ -150,7 +160,9 @@ class DetectFaces(io.ComfyNode):
                 io.Image.Output("preview", display_name="preview", tooltip="The photos with numbered boxes."),
                 io.Int.Output("count", display_name="count", tooltip="How many faces there are in all frames."),
                 io.Mask.Output("mask", display_name="mask", tooltip="What restoring these faces would touch."),
+                io.String.Output("report", display_name="report", tooltip="What was found, picture by picture."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -166,7 +178,9 @@ class DetectFaces(io.ComfyNode):
         images = to_images(image)
         found = detect(detector, images, confidence=confidence, min_size=min_size, size=detection_size, detail=detail)
         faces = selection.sort(found, "left_to_right")
-        return io.NodeOutput(faces, to_comfy(selection.preview(images, faces)), len(faces), to_mask(images, faces))
+        said = tell(cls, numbered(report.found(faces)))
+        preview = to_comfy(selection.preview(images, faces))
+        return io.NodeOutput(faces, preview, len(faces), to_mask(images, faces), said)
 
 
 class SelectFaces(io.ComfyNode):
@@ -244,8 +258,9 @@ class SelectFaces(io.ComfyNode):
     ) -> io.NodeOutput:
         images = to_images(image)
         faces = selection.surer_than(selection.larger_than(found, min_width), min_confidence)
-        if mask is not None:
-            faces = selection.inside(faces, mask[:, None])
+        wanted = check_mask(mask, len(images), found.size)
+        if wanted is not None:
+            faces = selection.inside(faces, wanted)
         faces = selection.sort(faces, order)
         if numbers.strip():
             faces = selection.take(faces, parse_numbers(numbers))

@@ -1,11 +1,19 @@
 """Encode Face: aligned faces to features."""
 
+import torch
 from comfy_api.latest import io
 
+from ..iqpbfr_core.faces.report import numbered
+from ..iqpbfr_core.image import resize
 from ..iqpbfr_core.restorer import Features
-from .bridge import management, over_faces, to_faces
+from .bridge import management, over_faces, tell, to_faces, to_images
+from .detect import detect
 from .schema import CATEGORY, search_aliases
 from .sockets import FEATURES, RESTORER, FaceFeatures, LoadedRestorer
+
+MIDDLE_SIZE = 256  # at which aligned faces are looked at
+MIDDLE_CONFIDENCE = 0.3  # they may be in a bad state
+NO_FACE = "Warning: no face in the middle. Cut one out with Detect Faces and Crop Faces, or use Restore Photo."
 
 
 class EncodeFace(io.ComfyNode):
@@ -26,13 +34,29 @@ class EncodeFace(io.ComfyNode):
             outputs=[
                 FEATURES.Output(
                     "features", display_name="features", tooltip="For Look Up Codes, Decode Face and Quality Sweep."
-                )
+                ),
+                report_output(),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, restorer: LoadedRestorer, image) -> io.NodeOutput:
-        return io.NodeOutput(encode(restorer, image))
+        return io.NodeOutput(encode(restorer, image), tell(cls, look_for_faces(image)))
+
+
+def report_output() -> io.String.Output:
+    return io.String.Output("report", display_name="report", tooltip="Pictures without a face in the middle are named.")
+
+
+def look_for_faces(image) -> str:
+    """Whether aligned faces are what they should be: text for the node, since a picture without a face can be encoded, too."""
+    images = resize(to_images(image), (MIDDLE_SIZE, MIDDLE_SIZE))
+    faces = detect(None, images, confidence=MIDDLE_CONFIDENCE)
+    has_face = torch.zeros(len(images), dtype=torch.bool)
+    is_central = ((faces.centres - MIDDLE_SIZE / 2).abs() < MIDDLE_SIZE / 4).all(1) & (faces.widths > MIDDLE_SIZE / 4)
+    has_face[faces.frames[is_central]] = True
+    return numbered(tuple("face found" if has else NO_FACE for has in has_face.tolist()))
 
 
 def encode(model: LoadedRestorer, image) -> FaceFeatures:

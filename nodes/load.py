@@ -7,7 +7,16 @@ from comfy_api.latest import io
 
 from ..iqpbfr_core.errors import WeightsNotFoundError
 from ..iqpbfr_core.quality import METRICS, Metric, load_metric
-from .bridge import BUILTIN, METRIC_FOLDER, PRECISIONS, load_managed, load_restorer, naming_the_switch, restorer_files
+from .bridge import (
+    BUILTIN,
+    METRIC_FOLDER,
+    PRECISIONS,
+    Progress,
+    load_managed,
+    load_restorer,
+    naming_the_switch,
+    restorer_files,
+)
 from .schema import CATEGORY, check_choice, require_choice, search_aliases
 from .sockets import METRIC, RESTORER, LoadedNetwork
 
@@ -100,4 +109,4 @@ class LoadMetric(io.ComfyNode):
             with contextlib.suppress(WeightsNotFoundError):
                 return load_metric(name, folder=folder)
         with naming_the_switch():
-            return load_metric(name, folder=folders[0], download=allow_download)
+            return load_metric(name, folder=folders[0], download=allow_download, progress=Progress(1).set)

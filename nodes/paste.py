@@ -14,6 +14,7 @@ from ..iqpbfr_core.faces.weights import PARSENET
 from ..iqpbfr_core.image import resize
 from .bridge import (
     DETECTION_FOLDER,
+    Progress,
     check_mask,
     load_managed,
     management,
@@ -51,7 +52,9 @@ class LoadParser(io.ComfyNode):
         found = folder_paths.get_full_path(DETECTION_FOLDER, PARSENET.name)
         folder = folder_paths.get_folder_paths(DETECTION_FOLDER)[0]
         with naming_the_switch():
-            parser = load_managed("ParseNet", load_parser, found, folder=folder, download=allow_download)
+            parser = load_managed(
+                "ParseNet", load_parser, found, folder=folder, download=allow_download, progress=Progress(1).set
+            )
         return io.NodeOutput(parser)
 
 
@@ -182,7 +185,9 @@ class PasteFaces(io.ComfyNode):
         else:
             with on_device(parser) as ready, stopping(ready):
                 shown = ready(restored, feather)
-        allowed = None if mask is None else resize(check_mask(mask, len(images)), (images.shape[2], images.shape[3]))
+        size = (images.shape[2], images.shape[3])
+        allowed = check_mask(mask, len(images), faces.size, size)
+        allowed = None if allowed is None else resize(allowed, size)
         ask = management.throw_exception_if_processing_interrupted
         pasted, opacity = paste(images, restored, faces, matrices, shown, visibility, allowed, progress=ask)
         return io.NodeOutput(to_comfy(pasted), opacity[:, 0])

@@ -5,8 +5,9 @@ from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
 from ..iqpbfr_core.faces.face import Faces
+from ..iqpbfr_core.faces.report import numbered
 from ..iqpbfr_core.pipeline import restore_photo
-from .bridge import Progress, check_mask, chunk_size, load_weights, on_device, stopping, to_comfy, to_images
+from .bridge import Progress, check_mask, chunk_size, load_weights, on_device, stopping, tell, to_comfy, to_images
 from .decode import adain_input, fidelity_input
 from .detect import detect
 from .lookup import quality_input
@@ -81,7 +82,9 @@ class RestorePhoto(io.ComfyNode):
                     tooltip="The restored crops. Nothing downstream runs when there is no face.",
                 ),
                 FACES.Output("restored_faces", display_name="faces", tooltip="The faces that were restored."),
+                io.String.Output("report", display_name="report", tooltip="What happened, picture by picture."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -121,7 +124,7 @@ class RestorePhoto(io.ComfyNode):
                 background=None if background is None else to_images(background),
                 parser=ready,
                 feather=feather,
-                mask=None if mask is None else check_mask(mask, len(images)),
+                mask=check_mask(mask, len(images), faces.size),
                 visibility=visibility,
                 keep_colour=keep_colour,
                 smoothing=video_smoothing,
@@ -129,4 +132,5 @@ class RestorePhoto(io.ComfyNode):
                 progress=progress.set,
             )
         restored = to_comfy(result.restored) if len(result.restored) else ExecutionBlocker(None)
-        return io.NodeOutput(to_comfy(result.image), result.mask[:, 0].cpu(), restored, result.faces)
+        said = tell(cls, numbered(result.report))
+        return io.NodeOutput(to_comfy(result.image), result.mask[:, 0].cpu(), restored, result.faces, said)

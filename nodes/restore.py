@@ -3,8 +3,9 @@
 import torch
 from comfy_api.latest import io
 
-from .bridge import over_faces, to_comfy, to_faces
+from .bridge import over_faces, tell, to_comfy, to_faces
 from .decode import adain_input, fidelity_input
+from .encode import look_for_faces, report_output
 from .lookup import quality_input
 from .schema import CATEGORY, search_aliases
 from .sockets import RESTORER, LoadedRestorer
@@ -27,8 +28,10 @@ class RestoreAlignedFace(io.ComfyNode):
                 adain_input(),
             ],
             outputs=[
-                io.Image.Output("restored", display_name="image", tooltip="Restored faces at the model's resolution.")
+                io.Image.Output("restored", display_name="image", tooltip="Restored faces at the model's resolution."),
+                report_output(),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -40,4 +43,4 @@ class RestoreAlignedFace(io.ComfyNode):
             len(faces),
             lambda part: to_comfy(model.restore(faces[part], quality, settings.fidelity, adain=settings.adain)),
         )
-        return io.NodeOutput(torch.cat(parts))
+        return io.NodeOutput(torch.cat(parts), tell(cls, look_for_faces(image)))

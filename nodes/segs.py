@@ -3,7 +3,6 @@
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..iqpbfr_core.errors import InputError
 from ..iqpbfr_core.faces.face import Faces
 from ..iqpbfr_core.faces.segs import from_segs, to_segs
 from ..iqpbfr_core.faces.segs import mask as mask_of
@@ -66,7 +65,4 @@ class SegsToFaces(io.ComfyNode):
 
     @classmethod
     def execute(cls, segs: tuple, detected: Faces | None = None) -> io.NodeOutput:
-        faces = from_segs(segs, detected)
-        if not len(faces):
-            raise InputError("these SEGS are empty: the detector or the filter before left nothing.")
-        return io.NodeOutput(faces, mask_of(segs)[:, 0].clamp(0, 1))
+        return io.NodeOutput(from_segs(segs, detected), mask_of(segs)[:, 0].clamp(0, 1))
