@@ -65,7 +65,7 @@ def face_by_face(picture: Tensor, restorer: Restorer, detector: Detector) -> int
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default_face = Path(__file__).parents[1] / "docs" / "images" / "example_lq.png"
+    default_face = Path(__file__).parents[1] / "pictures" / "face.png"
     parser.add_argument("--detector", default="retinaface_mobile0.25", help="name or weight file")
     parser.add_argument("--model-dir", default=None)
     parser.add_argument("--face", default=default_face, help="an aligned face")

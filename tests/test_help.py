@@ -108,7 +108,7 @@ def test_pages_name_the_workflows_that_show_the_node():
     assert prompts
     for page in PAGES:
         id = page.stem if page.parent == DOCS else page.parent.name
-        named = set(re.findall(r"`workflows/(\w+)\.json`", page.read_text(encoding="utf-8")))
+        named = set(re.findall(r"\*\*(\d\d .+?)\*\*", page.read_text(encoding="utf-8")))
         assert named, page
         assert named <= set(prompts), page
         assert {name for name, prompt in prompts.items() if f'"{id}"' in prompt} <= named, page

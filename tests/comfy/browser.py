@@ -51,6 +51,36 @@ OVERLAPS = """() => {
         .map(other => [one.title, other.title]))
 }"""
 
+# Links whose line, from stop to stop, passes behind a node that is not one of its ends.
+BEHIND = """() => {
+    const nodes = app.graph.nodes, title = LiteGraph.NODE_TITLE_HEIGHT
+    const box = node => [node.pos[0], node.pos[1] - title, node.size[0], node.size[1] + title]
+    const line = (a, b) => {
+        const reach = 0.25 * Math.hypot(b[0] - a[0], b[1] - a[1])
+        const stops = [a, [a[0] + reach, a[1]], [b[0] - reach, b[1]], b]
+        return Array.from({length: 60}, (_, step) => {
+            const t = step / 59, weights = [(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t ** 2 * (1 - t), t ** 3]
+            return [0, 1].map(axis => weights.reduce((sum, weight, index) => sum + weight * stops[index][axis], 0))
+        })
+    }
+    const holds = (node, [x, y]) => {
+        const [left, top, width, height] = box(node)
+        return x > left + 3 && x < left + width - 3 && y > top + 3 && y < top + height - 3
+    }
+    return [...app.graph.links.values()].flatMap(link => {
+        const source = app.graph.getNodeById(link.origin_id), target = app.graph.getNodeById(link.target_id)
+        const from = [...source.getOutputPos(link.origin_slot)], to = [...target.getInputPos(link.target_slot)]
+        const stops = [from, ...link.constructor.getReroutes(app.graph, link).map(stop => [...stop.pos]), to]
+        const points = stops.slice(1).flatMap((stop, index) => line(stops[index], stop))
+        const others = nodes.filter(node => node !== source && node !== target)
+        const met = others.filter(node => points.some(point => holds(node, point)))
+        if (!met.length) return []
+        const between = others.map(box)
+            .filter(([x, y, width]) => x < to[0] && x + width > from[0] && met.some(node => Math.abs(box(node)[1] - y) < 400))
+        return [{id: link.id, from, to, top: Math.min(...between.map(([, y]) => y)), titles: [source, target, ...met].map(node => node.title)}]
+    })
+}"""
+
 
 def find_browser() -> str | None:
     """Chromium or Chrome of this machine."""
@@ -95,11 +125,11 @@ class ComfyPage:
         return self.page.evaluate("async () => JSON.parse(JSON.stringify((await app.graphToPrompt()).workflow))")
 
     def run(self) -> Run:
-        """Queue what is open, wait until it has run and the page shows the pictures."""
+        """Click Run, wait until what is open has run and the page shows the pictures."""
         with self.page.expect_response(
             lambda answer: answer.url.endswith("/prompt") and answer.request.method == "POST"
         ) as queued:
-            self.page.evaluate("() => { app.queuePrompt(0) }")
+            self.page.get_by_role("button", name="Run", exact=True).first.click()
         answer = queued.value.json()
         if not queued.value.ok:
             raise Refused(answer)
@@ -123,7 +153,7 @@ class ComfyPage:
         self.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         cards = self.page.locator("[data-testid^=template-workflow-]")
         cards.first.wait_for()  # once it has loaded, the browser chooses its first category, whatever was clicked
-        self.page.get_by_role("dialog").get_by_text(FOLDER).click()
+        self.page.get_by_role("dialog").get_by_text(FOLDER).first.click()
         self.page.get_by_role("heading", name=FOLDER).wait_for()
         cards.first.wait_for()
         return cards.evaluate_all("cards => cards.map(card => card.dataset.testid.replace('template-workflow-', ''))")
@@ -133,6 +163,10 @@ class ComfyPage:
         self.templates()
         self.page.get_by_test_id(f"template-workflow-{name}").click()
         self.page.wait_for_function("name => app.extensionManager.workflow.activeWorkflow?.filename === name", arg=name)
+
+    def links_behind_nodes(self) -> list[dict[str, Any]]:
+        """Links that run behind nodes: `id`, their ends `from` and `to`, `top` of what lies between, and `titles`."""
+        return self.page.evaluate(BEHIND)
 
     def overlaps(self) -> list[list[str]]:
         """Titles of nodes that cover each other."""

@@ -2,42 +2,50 @@
 
     PYTHONPATH=tests python tests/comfy/make_workflows.py [NAME…]
 
-The prompt is the source. Titles come from its `_meta`, and so does the note on the canvas: `_meta.note` of one node.
+The prompt is the source. Titles come from its `_meta`, and so do the note on the canvas (`note` of one node), the files a
+loader needs (`models`, for ComfyUI's missing-model dialog), and the nodes whose pictures the thumbnail compares
+(`thumbnail`: "before", "after", or the name of a workflow whose thumbnail serves, where nothing can run here).
 """
 
 import argparse
 import io
 import json
 import math
+import shutil
 import tempfile
 import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from browser import ComfyPage, open_browser
-from conftest import PROMPTS, write_inputs
-from photo_inputs import DETECTOR, install_photos, with_small_detector
-from photos import DATA
-from PIL import Image
-from server import NEEDS_DOWNLOAD, ROOT, ComfyServer, Run, find_comfyui
+from conftest import PROMPTS
+from PIL import Image, ImageDraw
+from server import NEEDS_CHECKPOINT, ROOT, ComfyServer, Run, find_comfyui
+from stand_ins import write_upscaler
+
+from iqpbfr_core import __version__
 
 Prompt = dict[str, dict[str, Any]]
 
 WORKFLOWS = ROOT / "workflows"
+GRAPH = ("03 One face in four blocks", ROOT / "docs" / "images" / "graph.jpg")  # what the README shows of the canvas
+PACK = {"cnr_id": "iqp-face-restoration", "ver": __version__}  # by which ComfyUI-Manager finds missing nodes
 WIDTH = 270  # of a node, and of a square picture in it
-PITCH = 320  # of columns
+PITCH = 350  # of columns
 MAX_WIDTH = WIDTH + PITCH
 MAX_COLUMNS = 6  # longer graphs go on below; wider ones are shown without text
 LINE = 16  # of shown text
 ROW_GAP = 80  # holds the title bar, and the badge above it
-NOTE_SIZE = (WIDTH, 170)
-MAX_BYTES = 200_000  # of a thumbnail
+LETTERS = 46  # of a note, in a line
+THUMBNAIL = (640, 360)
+MAX_BYTES = 200_000  # of a picture
 
-MEASURE = "() => Object.fromEntries(app.graph.nodes.map(node => [node.id, Math.ceil(node.computeSize()[1])]))"
+# What a node needs, with a line for the report that some write on themselves.
+MEASURE = """() => Object.fromEntries(app.graph.nodes.map(node => [
+    node.id, Math.ceil(node.computeSize()[1]) + 50 * (node.outputs ?? []).some(output => output.name === "report")
+]))"""
 FIX_SEEDS = """() => app.graph.nodes.flatMap(node => node.widgets ?? [])
     .filter(widget => widget.name === "control_after_generate").forEach(widget => { widget.value = "fixed" })"""
-SET_DETECTOR = """name => app.graph.nodes.filter(node => node.type === "IQPBFR_LoadDetector")
-    .forEach(node => { node.widgets[0].value = name })"""
 PLACE = """boxes => app.graph.nodes.forEach(node => {
     const [x, y, width, height] = boxes[node.id]
     node.pos = [x, y]
@@ -50,6 +58,11 @@ ADD_NOTE = """text => {
     app.graph.add(note)
     return String(note.id)
 }"""
+
+ADD_REROUTES = """places => places.forEach(([id, points]) => {
+    const link = app.graph.links.get(id)
+    points.forEach(point => app.graph.createReroute(point, link))
+})"""
 
 
 class Box(NamedTuple):
@@ -88,10 +101,10 @@ def columns(prompt: Prompt) -> dict[str, int]:
     return placed
 
 
-def room(server: ComfyServer, node: dict[str, Any], name: str, run: Run | None) -> tuple[int, int]:
-    """Width and additional height for what a node has shown in `run`."""
+def room(server: ComfyServer, prompt: Prompt, name: str, run: Run | None) -> tuple[int, int]:
+    """Width and additional height for what a node has shown in `run`; only what feeds nothing may be wide."""
     if run is None:
-        return WIDTH, WIDTH * (node["class_type"] in ("PreviewImage", "SaveImage", "SaveVideo"))
+        return WIDTH, WIDTH * (prompt[name]["class_type"] in ("PreviewImage", "SaveImage"))
     text = "".join(run.history["outputs"].get(name, {}).get("text", []))
     files = run.pictures(name)
     if not files:
@@ -100,19 +113,25 @@ def room(server: ComfyServer, node: dict[str, Any], name: str, run: Run | None) 
     down = math.ceil(len(files) / across)
     width, height = Image.open(server.path_of(files[0])).size
     aspect = across * width / (down * height)
-    shown = min(MAX_WIDTH, max(WIDTH, round(WIDTH * aspect)))
+    feeds = any(name in sources(node) for node in prompt.values())
+    shown = WIDTH if feeds else min(MAX_WIDTH, max(WIDTH, round(WIDTH * aspect)))
     return shown, round(shown / aspect) + 2 * LINE
+
+
+def note_size(text: str) -> tuple[int, int]:
+    lines = sum(math.ceil(len(paragraph) / LETTERS) + 1 for paragraph in text.split("\n\n"))
+    return WIDTH, 50 + 15 * lines
 
 
 def arrange(prompt: Prompt, sizes: dict[str, tuple[int, int]], note: str) -> dict[str, Box]:
     """Positions from left to right, in rows of MAX_COLUMNS; the first column is the inputs' alone, with the note on top."""
-    boxes = {note: Box(0, 0, *NOTE_SIZE)}
+    boxes = {note: Box(0, 0, *note_size(note_of(prompt)))}
     column_of = columns(prompt)
     last = max(column_of.values())
 
     def height_of_sources(name: str) -> float:
-        middles = [boxes[source].y + boxes[source].height / 2 for source in sources(prompt[name])]
-        return sum(middles) / len(middles) if middles else math.inf
+        tops = [boxes[source].y for source in sources(prompt[name]) if source in boxes]
+        return sum(tops) / len(tops) if tops else math.inf
 
     def below(x: int) -> int:
         """Free height under all that reaches beyond `x`."""
@@ -130,6 +149,8 @@ def arrange(prompt: Prompt, sizes: dict[str, tuple[int, int]], note: str) -> dic
         y = top
         names = [name for name in prompt if column_of[name] == column and name not in wide]
         for name in sorted(names, key=height_of_sources):
+            if sources(prompt[name]):
+                y = max(y, round(height_of_sources(name)))
             boxes[name] = Box(x, y, *sizes[name])
             y += boxes[name].height + ROW_GAP
     for name in wide:  # under the columns on their right
@@ -138,48 +159,105 @@ def arrange(prompt: Prompt, sizes: dict[str, tuple[int, int]], note: str) -> dic
     return boxes
 
 
+def detours(behind: list[dict[str, Any]]) -> list[tuple[int, list[tuple[float, float]]]]:
+    """Points for links that would run behind nodes: in the gap after their source, over the nodes, in the gap before their target."""
+    gap = (PITCH - WIDTH) / 2
+    places = []
+    for lane, link in enumerate(sorted(behind, key=lambda link: (link["from"], link["to"]))):
+        height = link["top"] - ROW_GAP / 4 - 12 * (lane % 4)
+        places.append((link["id"], [(link["from"][0] + gap, height), (link["to"][0] - gap, height)]))
+    return places
+
+
 def make_workflow(comfy: ComfyPage, prompt: Prompt, name: str, run: Run | None) -> dict[str, Any]:
     """The workflow as the page saves it, laid out, and without what only this session knows."""
+    comfy.page.evaluate("() => app.clean()")  # pictures of the last one
     comfy.load_prompt(prompt, name)
     comfy.page.evaluate(FIX_SEEDS)
-    comfy.wait_for_pictures([node for node in prompt if prompt[node]["class_type"] == "LoadImage"])
     heights = comfy.page.evaluate(MEASURE)
     sizes = {}
     for node in prompt:
-        width, more = room(comfy.server, prompt[node], node, run)
+        width, more = room(comfy.server, prompt, node, run)
         sizes[node] = (width, heights[node] + more)
     note = comfy.page.evaluate(ADD_NOTE, note_of(prompt))
     comfy.page.evaluate(PLACE, arrange(prompt, sizes, note))
+    comfy.page.evaluate(ADD_REROUTES, detours(comfy.links_behind_nodes()))
     workflow = comfy.to_workflow()
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
     del workflow["extra"]["ds"]  # the page then shows the whole graph when it opens it
+    for node in workflow["nodes"]:
+        if node["type"].startswith("IQPBFR_"):
+            node["properties"] |= PACK
+        if models := prompt.get(str(node["id"]), {}).get("_meta", {}).get("models"):
+            node["properties"]["models"] = models
     return workflow
 
 
-def make_thumbnail(comfy: ComfyPage, path: Path) -> None:
-    """A picture of the graph, as sharp as MAX_BYTES allows."""
-    shot = comfy.page.screenshot(clip=comfy.fit())
-    picture = Image.open(io.BytesIO(shot)).convert("RGB")
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """As good a JPEG as MAX_BYTES allows."""
     for quality in range(90, 40, -5):
-        picture.save(path, quality=quality, optimize=True)
+        picture.convert("RGB").save(path, quality=quality, optimize=True)
         if path.stat().st_size <= MAX_BYTES:
             return
     raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {MAX_BYTES}")
 
 
-def make(server: ComfyServer, name: str) -> None:
+def compare(before: Image.Image, after: Image.Image) -> Image.Image:
+    """Before on the left, after on the right: halves of one picture where they show the same, else both whole."""
+    width, height = THUMBNAIL
+    canvas = Image.new("RGB", THUMBNAIL, (32, 32, 32))
+    is_same_view = (
+        abs(before.width / before.height - after.width / after.height) < 0.02 and before.width > before.height
+    )
+    if is_same_view:
+        scale = max(width / before.width, height / before.height)
+        size = (round(before.width * scale), round(before.height * scale))
+        left, top = (size[0] - width) // 2, (size[1] - height) // 2
+        whole = (left, top, left + width, top + height)
+        canvas.paste(before.convert("RGB").resize(size, Image.Resampling.LANCZOS).crop(whole))
+        half = after.convert("RGB").resize(size, Image.Resampling.LANCZOS).crop(whole)
+        canvas.paste(half.crop((width // 2, 0, width, height)), (width // 2, 0))
+        ImageDraw.Draw(canvas).line((width // 2, 0, width // 2, height), fill="white", width=3)
+        return canvas
+    wide = after.width > 2 * after.height  # a strip, which goes under what it was made of
+    rooms = (
+        ((0, 0, width, height // 2), (0, height // 2, width, height))
+        if wide
+        else ((0, 0, width // 2, height), (width // 2, 0, width, height))
+    )
+    for picture, (left, top, right, bottom) in zip((before, after), rooms, strict=True):
+        shown = picture.convert("RGB")
+        scale = min((right - left - 12) / shown.width, (bottom - top - 12) / shown.height)
+        shown = shown.resize((round(shown.width * scale), round(shown.height * scale)), Image.Resampling.LANCZOS)
+        canvas.paste(shown, ((left + right - shown.width) // 2, (top + bottom - shown.height) // 2))
+    return canvas
+
+
+def make_thumbnail(server: ComfyServer, prompt: Prompt, run: Run | None, path: Path) -> None:
+    """Before and after, from the pictures of the nodes the prompt names."""
+    marked = {node["_meta"]["thumbnail"]: name for name, node in prompt.items() if "thumbnail" in node.get("_meta", {})}
+    if run is None:
+        (other,) = marked
+        shutil.copyfile(WORKFLOWS / f"{other}.jpg", path)
+        return
+    before, after = (Image.open(server.path_of(run.pictures(marked[which])[0])) for which in ("before", "after"))
+    save_picture(compare(before, after), path)
+
+
+def make(comfy: ComfyPage, name: str) -> None:
     """Write one workflow and its thumbnail."""
     prompt = json.loads((PROMPTS / f"{name}.json").read_text())
-    runs = name not in NEEDS_DOWNLOAD or (DATA is not None and "LoadDetector" in str(prompt))
-    run = server.run(with_small_detector(prompt)) if runs else None
-    with open_browser(server, width=2000, height=1200) as comfy:
-        workflow = make_workflow(comfy, prompt, name, run)
-        (WORKFLOWS / f"{name}.json").write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n")
+    run = None if name in NEEDS_CHECKPOINT else comfy.server.run(prompt)
+    if run is not None and not run.is_success:
+        raise RuntimeError(f"{name}: {run.error}")
+    workflow = make_workflow(comfy, prompt, name, run)
+    (WORKFLOWS / f"{name}.json").write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n")
+    make_thumbnail(comfy.server, prompt, run, WORKFLOWS / f"{name}.jpg")
+    if name == GRAPH[0]:
         comfy.load_workflow(workflow)
-        if run is not None:
-            comfy.page.evaluate(SET_DETECTOR, DETECTOR)  # in the picture only: the file keeps its own
-            comfy.run()
-        make_thumbnail(comfy, WORKFLOWS / f"{name}.jpg")
+        comfy.run()
+        shot = comfy.page.screenshot(clip=comfy.fit())
+        save_picture(Image.open(io.BytesIO(shot)), GRAPH[1])
 
 
 def main() -> None:
@@ -193,11 +271,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as base:
         server = ComfyServer(comfyui, Path(base), "--cpu")
         try:
-            write_inputs(server.base)
-            if DATA is not None:
-                install_photos(server)
-            for name in names:
-                make(server, name)
+            write_upscaler(server.base)
+            with open_browser(server, width=2000, height=1200) as comfy:
+                for name in names:
+                    make(comfy, name)
         finally:
             server.stop()
 

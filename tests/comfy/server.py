@@ -15,8 +15,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "ComfyUI-IQP-Face-Restoration"
-# Workflows whose models are not at hand: opened, not run. Those with photos run in test_photos.py with a small detector.
-NEEDS_DOWNLOAD = ("diffusion_then_restore", "restore_photo", "group_photo", "old_photo_upscale", "video_frames")
+NEEDS_UPSCALER = ("11 Restore then upscale",)
+NEEDS_CHECKPOINT = ("12 Generate then restore",)
 
 
 def find_comfyui() -> Path | None:

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from server import ROOT
 
+from iqpbfr_core import __version__
+
 NAMES = sorted(path.stem for path in (Path(__file__).parent / "prompts").glob("*.json"))
 
 
@@ -31,8 +33,29 @@ def test_nodes_lie_apart_at_whole_numbers(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_note_explains(name):
     (note,) = (node for node in read(name)["nodes"] if node["type"] == "MarkdownNote")
-    assert "Needs:" in note["widgets_values"][0]
+    text = note["widgets_values"][0]
+    assert text.startswith("**")
+    assert "`" not in text  # code is blue on brown
+    if "ExamplePicture" in json.dumps(read(name)):
+        assert "**Load Image**" in text or "**Load Video**" in text
     assert note["pos"] == [0, 0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nodes_say_where_they_come_from_and_loaders_what_they_load(name):
+    """For ComfyUI-Manager's search for missing nodes, and ComfyUI's dialog for missing models."""
+    for node in read(name)["nodes"]:
+        if node["type"].startswith("IQPBFR_"):
+            assert node["properties"]["cnr_id"] == "iqp-face-restoration"
+            assert node["properties"]["ver"] == __version__
+        if node["type"] in ("CheckpointLoaderSimple", "UpscaleModelLoader"):
+            (model,) = node["properties"]["models"]
+            assert model["name"] == node["widgets_values"][0]
+            assert set(model) == {"name", "url", "directory"}
+
+
+def test_names_are_titles_in_order():
+    assert [name[:2] for name in NAMES] == [f"{number:02d}" for number in range(1, len(NAMES) + 1)]
 
 
 @pytest.mark.parametrize("name", NAMES)

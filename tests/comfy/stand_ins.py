@@ -1,0 +1,29 @@
+"""Stand-ins for the models that two workflows need and that are not at hand: loaded and run like the real ones."""
+
+import subprocess
+from pathlib import Path
+
+import torch
+from server import find_python
+
+
+def write_upscaler(base: Path) -> Path:
+    """A stand-in for the upscale model: a tiny SRVGGNetCompact whose weights are zero, which leaves plain enlarging."""
+    file = base / "models" / "upscale_models" / "RealESRGAN_x4plus.pth"
+    weights = {
+        "body.0.weight": torch.zeros(4, 3, 3, 3), "body.0.bias": torch.zeros(4), "body.1.weight": torch.zeros(4),
+        "body.2.weight": torch.zeros(4, 4, 3, 3), "body.2.bias": torch.zeros(4), "body.3.weight": torch.zeros(4),
+        "body.4.weight": torch.zeros(48, 4, 3, 3), "body.4.bias": torch.zeros(48),
+    }  # fmt: skip
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(weights, file)
+    return file
+
+
+def write_checkpoint(base: Path, comfyui: Path) -> Path:
+    """A stand-in for the checkpoint, of zeros: it paints grey, but is loaded and run like any other."""
+    file = base / "models" / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    script = Path(__file__).parent / "empty_checkpoint.py"
+    subprocess.run([find_python(comfyui), str(script), str(comfyui), str(file)], check=True, timeout=120)
+    return file
