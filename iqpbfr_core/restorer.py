@@ -178,6 +178,13 @@ class Restorer:
             why = "its fidelity modules were never trained" if self.config.fusion else "it has no such knob"
             notes.append(f"Fidelity {fidelity:g} has no effect on this {self.config.family} model: {why}.")
             fidelity = 0.0
+        if supports.task in ("colorize", "inpaint"):
+            if fidelity not in (None, supports.default_fidelity) or adain not in (None, supports.adain):
+                notes.append(
+                    f"This model was trained to {supports.task} at fidelity {supports.default_fidelity:g} "
+                    f"{'with' if supports.adain else 'without'} AdaIN, which is what is done."
+                )
+            fidelity, adain = supports.default_fidelity, supports.adain
         return Settings(
             quality,
             supports.default_fidelity if fidelity is None else fidelity,

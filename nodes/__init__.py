@@ -18,6 +18,7 @@ from .schema import naming_errors
 from .score import FilterByScore, ScoreImage
 from .segs import FacesToSegs, SegsToFaces
 from .sweep import QualitySweep
+from .tasks import ColorizeFace, InpaintFace
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadRestorer,
@@ -28,6 +29,8 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     ScoreImage,
     FilterByScore,
     RestoreAlignedFace,
+    ColorizeFace,
+    InpaintFace,
     QualitySweep,
     BlendCodes,
     PreviewCodes,

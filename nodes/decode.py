@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from .bridge import Progress, management, over_faces, to_comfy
+from .bridge import Progress, management, over_faces, tell, to_comfy
 from .schema import CATEGORY, search_aliases
 from .sockets import CODES, FEATURES, FaceCodes, FaceFeatures
 
@@ -46,10 +46,13 @@ class DecodeFace(io.ComfyNode):
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="Restored faces at the model's resolution.")
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, codes: FaceCodes, features: FaceFeatures, fidelity: float, adain: bool) -> io.NodeOutput:
+        if notes := features.model.restorer.settings(None, fidelity, adain).notes:
+            tell(cls, "\n".join(notes))
         return io.NodeOutput(to_comfy(decode(codes, features, fidelity, adain)))
 
 

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..iqpbfr_core.restorer import Codes
-from .bridge import Progress, management, over_faces
+from .bridge import Progress, management, over_faces, tell
 from .schema import CATEGORY, search_aliases
 from .sockets import CODES, FEATURES, FaceCodes, FaceFeatures
 
@@ -68,12 +68,15 @@ class LookUpCodes(io.ComfyNode):
             outputs=[
                 CODES.Output("codes", display_name="codes", tooltip="For Decode Face, Blend, Preview and Save Codes.")
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(
         cls, features: FaceFeatures, quality: float, guidance: float, alpha: float, temperature: float, seed: int
     ) -> io.NodeOutput:
+        if notes := features.model.restorer.settings(quality).notes:
+            tell(cls, "\n".join(notes))
         return io.NodeOutput(look_up(features, quality, guidance, alpha, temperature, seed))
 
 

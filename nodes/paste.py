@@ -123,6 +123,30 @@ def keep_colour_input() -> io.Boolean.Input:
     )
 
 
+def detail_input() -> io.Float.Input:
+    return io.Float.Input(
+        "detail",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        optional=True,
+        tooltip="Faces larger than the model: how much of the photo's own finest detail is kept, 0 none, 1 all that is not noise.",
+    )
+
+
+def match_input() -> io.Float.Input:
+    return io.Float.Input(
+        "match",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        optional=True,
+        tooltip="How far faces take on the sharpness and grain of the photo around them.",
+    )
+
+
 class PasteFaces(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -143,6 +167,8 @@ class PasteFaces(io.ComfyNode):
                 PARSER.Input(
                     "parser", optional=True, tooltip="Optional: paste face and hair only, as ParseNet sees them."
                 ),
+                detail_input(),
+                match_input(),
             ],
             outputs=[
                 io.Image.Output("photo", display_name="image", tooltip="The photos with the faces in them."),
@@ -163,6 +189,8 @@ class PasteFaces(io.ComfyNode):
         keep_colour: bool,
         mask: Tensor | None = None,
         parser: LoadedNetwork | None = None,
+        detail: float = 1.0,
+        match: float = 0.0,
     ) -> io.NodeOutput:
         images, restored = to_images(image), to_images(crops)
         if len(restored) != len(faces):
@@ -189,5 +217,7 @@ class PasteFaces(io.ComfyNode):
         allowed = check_mask(mask, len(images), faces.size, size)
         allowed = None if allowed is None else resize(allowed, size)
         ask = management.throw_exception_if_processing_interrupted
-        pasted, opacity = paste(images, restored, faces, matrices, shown, visibility, allowed, progress=ask)
+        pasted, opacity = paste(
+            images, restored, faces, matrices, shown, visibility, allowed, detail, match, progress=ask
+        )
         return io.NodeOutput(to_comfy(pasted), opacity[:, 0])

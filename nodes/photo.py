@@ -11,7 +11,7 @@ from .bridge import Progress, check_mask, chunk_size, load_weights, on_device, s
 from .decode import adain_input, fidelity_input
 from .detect import detect
 from .lookup import quality_input
-from .paste import feather_input, keep_colour_input, visibility_input
+from .paste import detail_input, feather_input, keep_colour_input, match_input, visibility_input
 from .schema import CATEGORY, search_aliases
 from .sockets import DETECTOR, FACES, PARSER, RESTORER, LoadedNetwork, LoadedRestorer
 
@@ -62,9 +62,24 @@ class RestorePhoto(io.ComfyNode):
                     optional=True,
                     tooltip="Optional: the same photos from any upscaler; faces are pasted into it, at its size.",
                 ),
-                io.Mask.Input("mask", optional=True, tooltip="Optional: where the photo may be changed at all."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Optional: where the photo may be changed at all; an inpainting restorer fills it.",
+                ),
                 PARSER.Input(
                     "parser", optional=True, tooltip="Optional: paste face and hair only, as ParseNet sees them."
+                ),
+                detail_input(),
+                match_input(),
+                io.Float.Input(
+                    "skip_above",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Faces whose score by the built-in metric is at least this are left alone; 1 restores all.",
                 ),
             ],
             outputs=[
@@ -105,6 +120,9 @@ class RestorePhoto(io.ComfyNode):
         background: Tensor | None = None,
         mask: Tensor | None = None,
         parser: LoadedNetwork | None = None,
+        detail: float = 1.0,
+        match: float = 0.0,
+        skip_above: float = 1.0,
     ) -> io.NodeOutput:
         images = to_images(image)
         if faces is None:
@@ -130,7 +148,10 @@ class RestorePhoto(io.ComfyNode):
                 smoothing=video_smoothing,
                 batch_size=chunk_size(restorer.restorer),
                 progress=progress.set,
+                detail=detail,
+                match=match,
+                skip_above=skip_above if skip_above < 1 else None,
             )
         restored = to_comfy(result.restored) if len(result.restored) else ExecutionBlocker(None)
-        said = tell(cls, numbered(result.report))
+        said = tell(cls, "\n".join([numbered(result.report), *settings.notes]))
         return io.NodeOutput(to_comfy(result.image), result.mask[:, 0].cpu(), restored, result.faces, said)

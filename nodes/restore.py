@@ -37,10 +37,11 @@ class RestoreAlignedFace(io.ComfyNode):
     @classmethod
     def execute(cls, restorer: LoadedRestorer, image, quality: float, fidelity: float, adain: bool) -> io.NodeOutput:
         model, faces = restorer.restorer, to_faces(image, restorer.restorer.config.resolution)
+        model.check_task("restore")
         settings = model.settings(quality, fidelity, adain)
         parts = over_faces(
             restorer,
             len(faces),
             lambda part: to_comfy(model.restore(faces[part], quality, settings.fidelity, adain=settings.adain)),
         )
-        return io.NodeOutput(torch.cat(parts), tell(cls, look_for_faces(image)))
+        return io.NodeOutput(torch.cat(parts), tell(cls, "\n".join([look_for_faces(image), *settings.notes])))

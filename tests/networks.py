@@ -28,6 +28,15 @@ FAMILIES = {
     "stage_one": dataclasses.replace(_VQGAN, family="stage_one"),
 }
 
+# CodeFormer's special models are known by where they fuse, and by how many codes there are.
+TASKS = {
+    task: dataclasses.replace(
+        FAMILIES["codeformer"], resolution=512, widths=(8, 8, 8, 8, 8, 16), encoder_depths=(1,) * 6,
+        generator_depths=(1,) * 6, num_codes=num_codes, fusion=(32, 64, 128),
+    )
+    for task, num_codes in (("colorize", 1024), ("inpaint", 512))
+}  # fmt: skip
+
 
 def make_network(config=TINY):
     """A network whose every parameter is random: untrained layers that start at zero would hide mistakes."""
@@ -39,6 +48,8 @@ def make_network(config=TINY):
                 parameter.normal_(0, 0.05)
             if "quantize" in name:
                 parameter.normal_(0, 0.5)
+            if "encode_enc.norm1.weight" in name and config.resolution == 512:
+                parameter.fill_(0.9)  # trained, for those that are known by it
         for buffer in network.buffers():
             buffer.normal_()
     return network

@@ -92,3 +92,6 @@ def test_the_task_is_found_from_the_tensors_and_sets_the_defaults(num_codes, tas
     assert (supports.task, supports.default_fidelity, supports.adain) == (task, fidelity, adain)
     assert network.supports.quality is None
     assert Restorer(network).settings(0.5).notes
+    settings = Restorer(network).settings(fidelity=0.5, adain=True)
+    assert (settings.fidelity, settings.adain) == (fidelity, adain)
+    assert f"trained to {task} at fidelity {fidelity:g}" in settings.notes[0]

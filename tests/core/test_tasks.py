@@ -5,31 +5,20 @@ import dataclasses
 import pytest
 import torch
 from commands import run
-from networks import FAMILIES, make_network
+from networks import FAMILIES, TASKS, make_network
 
 from iqpbfr_core import restore_photo
 from iqpbfr_core.checkpoint import save_network
-from iqpbfr_core.config import RestorerConfig
 from iqpbfr_core.errors import InputError
 from iqpbfr_core.faces.face import Faces
 from iqpbfr_core.image import read_image, to_grey, write_image
-from iqpbfr_core.models.code_restorer import CodeRestorer
 from iqpbfr_core.restorer import Restorer
 
-SIDE = 512  # CodeFormer's special models are known by where they fuse
-TASKS = {"colorize": 1024, "inpaint": 512}
+SIDE = 512
 
 
 def model(task):
-    config = RestorerConfig(
-        widths=(8, 8, 8, 8, 8, 16), encoder_depths=(1,) * 6, generator_depths=(1,) * 6, code_dim=16,
-        num_codes=TASKS[task], fusion=(32, 64, 128), lookup_dim=64, lookup_layers=1, lookup_mlp_dim=64,
-    )  # fmt: skip
-    network = make_network(config)
-    assert isinstance(network, CodeRestorer)
-    for fusion in network.fuse_convs_dict.values():
-        torch.nn.init.constant_(fusion.encode_enc.norm1.weight, 0.9)
-    return Restorer(network)
+    return Restorer(make_network(TASKS[task]))
 
 
 @pytest.fixture
