@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from browser import ComfyPage, open_browser
 from conftest import PROMPTS
 from PIL import Image, ImageDraw
-from server import NEEDS_CHECKPOINT, ROOT, ComfyServer, Run, find_comfyui
-from stand_ins import write_upscaler
+from server import NEEDS_CHECKPOINT, NEEDS_RESTORER, ROOT, ComfyServer, Run, find_comfyui
+from stand_ins import write_restorers, write_upscaler
 
 from iqpbfr_core import __version__
 
@@ -247,7 +247,7 @@ def make_thumbnail(server: ComfyServer, prompt: Prompt, run: Run | None, path: P
 def make(comfy: ComfyPage, name: str) -> None:
     """Write one workflow and its thumbnail."""
     prompt = json.loads((PROMPTS / f"{name}.json").read_text())
-    run = None if name in NEEDS_CHECKPOINT else comfy.server.run(prompt)
+    run = None if name in NEEDS_RESTORER + NEEDS_CHECKPOINT else comfy.server.run(prompt)
     if run is not None and not run.is_success:
         raise RuntimeError(f"{name}: {run.error}")
     workflow = make_workflow(comfy, prompt, name, run)
@@ -272,6 +272,7 @@ def main() -> None:
         server = ComfyServer(comfyui, Path(base), "--cpu")
         try:
             write_upscaler(server.base)
+            write_restorers(server.base)
             with open_browser(server, width=2000, height=1200) as comfy:
                 for name in names:
                     make(comfy, name)

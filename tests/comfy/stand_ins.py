@@ -1,10 +1,19 @@
-"""Stand-ins for the models that two workflows need and that are not at hand: loaded and run like the real ones."""
+"""Stand-ins for the models that some workflows need and that are not at hand: loaded and run like the real ones."""
 
 import subprocess
 from pathlib import Path
 
 import torch
+from networks import FAMILIES, TASKS, make_network
 from server import find_python
+
+# Restorers that workflows name, and what stands in for them: the same kinds of network, with narrow layers and random weights.
+RESTORERS = {
+    "codeformer.pth": FAMILIES["codeformer"],
+    "codeformer_colorization.pth": TASKS["colorize"],
+    "codeformer_inpainting.pth": TASKS["inpaint"],
+    "GFPGANv1.4.pth": FAMILIES["gfpgan"],
+}
 
 
 def write_upscaler(base: Path) -> Path:
@@ -18,6 +27,15 @@ def write_upscaler(base: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(weights, file)
     return file
+
+
+def write_restorers(base: Path) -> list[Path]:
+    """Stand-ins for published restorers."""
+    folder = base / "models" / "facerestore_models"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, config in RESTORERS.items():
+        torch.save({"params_ema": make_network(config).state_dict()}, folder / name)
+    return [folder / name for name in RESTORERS]
 
 
 def write_checkpoint(base: Path, comfyui: Path) -> Path:

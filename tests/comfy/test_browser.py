@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from server import FOLDER, NEEDS_CHECKPOINT, NEEDS_UPSCALER, ROOT
-from stand_ins import write_checkpoint, write_upscaler
+from server import FOLDER, NEEDS_CHECKPOINT, NEEDS_RESTORER, NEEDS_UPSCALER, ROOT
+from stand_ins import write_checkpoint, write_restorers, write_upscaler
 
 browser = pytest.importorskip("browser", reason="no playwright: pip install playwright")
 
@@ -81,6 +81,8 @@ def stand_in(page, server, comfyui):
     def write(name):
         if name in NEEDS_UPSCALER:
             files.append(write_upscaler(server.base))
+        if name in NEEDS_RESTORER:
+            files.extend(write_restorers(server.base))
         if name in NEEDS_CHECKPOINT:
             files.append(write_checkpoint(server.base, comfyui))
         if files:
@@ -112,12 +114,13 @@ IN_A_HURRY = """() => app.graph.nodes.flatMap(node => node.widgets ?? []).forEac
 })"""
 
 
-@pytest.mark.parametrize("name", NEEDS_UPSCALER + NEEDS_CHECKPOINT)
+@pytest.mark.parametrize("name", NEEDS_UPSCALER + NEEDS_RESTORER + NEEDS_CHECKPOINT)
 def test_a_model_that_is_not_there_is_offered(page, prompt, name):
     """By ComfyUI's own dialog, which knows addresses from the loader's properties."""
-    ((file,),) = (node["_meta"]["models"] for node in prompt(name).values() if "models" in node.get("_meta", {}))
+    files = [file for node in prompt(name).values() for file in node.get("_meta", {}).get("models", ())]
     page.open_template(name)
-    page.page.get_by_text(file["name"]).first.wait_for()
+    for file in files:
+        page.page.get_by_text(file["name"]).first.wait_for()
 
 
 @pytest.mark.skipif(not HELP_PAGES, reason="no help pages in web/docs")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from server import NEEDS_CHECKPOINT, NEEDS_UPSCALER, ROOT, Refused, find_python
+from server import NEEDS_CHECKPOINT, NEEDS_RESTORER, NEEDS_UPSCALER, ROOT, Refused, find_python
 from stand_ins import write_checkpoint, write_upscaler
 
 PROMPTS = sorted(p.stem for p in (Path(__file__).parent / "prompts").glob("*.json"))
@@ -50,7 +50,9 @@ def test_every_node_is_in_a_workflow_or_tested_here(prompt):
     assert NODE_IDS - used <= elsewhere
 
 
-@pytest.mark.parametrize("name", [name for name in PROMPTS if name not in NEEDS_UPSCALER + NEEDS_CHECKPOINT])
+@pytest.mark.parametrize(
+    "name", [name for name in PROMPTS if name not in NEEDS_UPSCALER + NEEDS_RESTORER + NEEDS_CHECKPOINT]
+)
 def test_workflow_runs_with_nothing_in_input_and_models(comfy, prompt, name):
     run = comfy.run(prompt(name))
     assert run.is_success, run.error
