@@ -12,7 +12,9 @@ from iqpbfr_core.models.code_restorer import CodeRestorer
 from iqpbfr_core.restorer import Restorer
 from iqpbfr_core.training.presets import TINY
 
-PUBLISHED = dataclasses.replace(TINY, family="iqpir", stem=1, head=1, fusion=(32, 64))
+PUBLISHED = dataclasses.replace(
+    TINY, family="iqpir", stem=1, head=1, fusion=(32, 64), local_levels=0, tells_features=False
+)
 
 
 def iqpir(trained=True, **change):
