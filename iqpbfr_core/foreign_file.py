@@ -73,7 +73,7 @@ _MEANINGS = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):  # the one in C makes room for as many objects as a file says it has
     def find_class(self, module: str, name: str) -> Any:
         return _MEANINGS.get((module, name), _Nothing)
 

@@ -116,11 +116,15 @@ def test_images(tmp_path):
         survives(work, "image", number)
 
 
+class Callback:
+    """What a checkpoint of Lightning has beside its tensors."""
+
+
 def _files_of_weights():
-    """Each with the length of what describes it, at the beginning or at the end."""
+    """By their suffix."""
     weights = make_network().state_dict()
     archive, old = io.BytesIO(), io.BytesIO()
-    torch.save({"params_ema": weights}, archive)
+    torch.save({"state_dict": weights, "callbacks": {"a": Callback()}}, archive)
     torch.save(weights, old, _use_new_zipfile_serialization=False)
     plain = save(weights, {"config": TINY.to_json()})
     return {".pth": archive.getvalue(), ".ckpt": old.getvalue(), ".safetensors": plain}
