@@ -158,6 +158,12 @@ class ComfyPage:
         cards.first.wait_for()
         return cards.evaluate_all("cards => cards.map(card => card.dataset.testid.replace('template-workflow-', ''))")
 
+    def close_dialog(self) -> None:
+        """Close what is open over the canvas, if anything is."""
+        self.page.keyboard.press("Escape")
+        self.page.get_by_role("dialog").first.wait_for(state="detached")
+        self.page.wait_for_timeout(500)  # the page forgets a dialog some time after it is gone
+
     def open_template(self, name: str) -> None:
         """Open one of this extension's workflows as a user does."""
         self.templates()

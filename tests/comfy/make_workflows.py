@@ -9,6 +9,7 @@ loader needs (`models`, for ComfyUI's missing-model dialog), and the nodes whose
 
 import argparse
 import io
+import itertools
 import json
 import math
 import shutil
@@ -33,9 +34,10 @@ PACK = {"cnr_id": "iqp-face-restoration", "ver": __version__}  # by which ComfyU
 WIDTH = 270  # of a node, and of a square picture in it
 PITCH = 350  # of columns
 MAX_WIDTH = WIDTH + PITCH
-MAX_COLUMNS = 6  # longer graphs go on below; wider ones are shown without text
+MAX_COLUMNS = 8  # longer graphs go on below
 LINE = 16  # of shown text
 ROW_GAP = 80  # holds the title bar, and the badge above it
+STEP = 200  # between points of a link that runs downwards
 LETTERS = 46  # of a note, in a line
 THUMBNAIL = (640, 360)
 MAX_BYTES = 200_000  # of a picture
@@ -160,13 +162,33 @@ def arrange(prompt: Prompt, sizes: dict[str, tuple[int, int]], note: str) -> dic
 
 
 def detours(behind: list[dict[str, Any]]) -> list[tuple[int, list[tuple[float, float]]]]:
-    """Points for links that would run behind nodes: in the gap after their source, over the nodes, in the gap before their target."""
+    """Points for links that would run behind nodes: through the gaps between columns, and over or between rows."""
     gap = (PITCH - WIDTH) / 2
     places = []
     for lane, link in enumerate(sorted(behind, key=lambda link: (link["from"], link["to"]))):
-        height = link["top"] - ROW_GAP / 4 - 12 * (lane % 4)
-        places.append((link["id"], [(link["from"][0] + gap, height), (link["to"][0] - gap, height)]))
+        (x, y), (end_x, end_y) = link["from"], link["to"]
+        if end_x < x:  # to the next row
+            corners = [(x + gap, y), (x + gap, end_y - ROW_GAP), (end_x - gap, end_y - ROW_GAP)]
+        elif end_x - x < PITCH:  # far down to the next column
+            corners = [(x + gap, y), (x + gap, end_y)]
+        else:
+            height = link["top"] - ROW_GAP / 4 - 12 * (lane % 4)
+            start = [(x + gap, y)] if y - height > STEP else []
+            end = [(end_x - gap, end_y)] if end_y - height > STEP else []
+            corners = [*start, (x + gap, height), (end_x - gap, height), *end]
+        places.append((link["id"], _with_steps(corners)))
     return places
+
+
+def _with_steps(corners: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Corners with points between those that lie one under the other, since a curve between them bulges sideways."""
+    points = corners[:1]
+    for (x, y), (end_x, end_y) in itertools.pairwise(corners):
+        if x == end_x:
+            count = math.ceil(abs(end_y - y) / STEP)
+            points += [(x, y + (end_y - y) * part / count) for part in range(1, count)]
+        points.append((end_x, end_y))
+    return points
 
 
 def make_workflow(comfy: ComfyPage, prompt: Prompt, name: str, run: Run | None) -> dict[str, Any]:

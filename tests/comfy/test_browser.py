@@ -43,7 +43,7 @@ def page(open_page):
     """The page; in the end its console must hold no error of ours."""
     open_page.errors.clear()
     yield open_page
-    open_page.page.keyboard.press("Escape")  # whatever dialog a test has left open
+    open_page.close_dialog()
     assert not [error for error in open_page.errors if re.search("iqp", error, re.I)]
 
 
