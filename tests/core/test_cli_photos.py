@@ -1,5 +1,7 @@
 """`iqpbfr restore` on whole photos: what is written, what is kept, and what is said when something is missing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from commands import run
@@ -78,6 +80,16 @@ def test_faces_can_be_chosen(tmp_path, restore):
     assert ": 2 faces restored" in restore(
         tmp_path / "two.png", "-o", tmp_path / "out", "--min-face", "100", "--small-faces", "upscale"
     )[1]  # fmt: skip
+
+
+def test_photos_need_no_detector_file(tmp_path, call, tiny_file):
+    face = Image.open(Path(__file__).parents[2] / "docs" / "images" / "example_lq.png").resize((160, 160))
+    photo = Image.new("RGB", (300, 240), (90, 110, 130))
+    photo.paste(face, (70, 40))
+    photo.save(tmp_path / "photo.png")
+    code, said, _ = call("restore", tmp_path / "photo.png", "-o", tmp_path / "out", "--model", tiny_file)
+    assert code == 0
+    assert "1 face" in " ".join(said.split())
 
 
 def test_a_missing_detector_and_wrong_words_are_explained(tmp_path, call, tiny_file):
