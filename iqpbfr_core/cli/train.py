@@ -1,4 +1,4 @@
-"""iqpbfr train metric | autoencoder | lookup | fusion"""
+"""iqpbfr train metric | autoencoder | lookup | fusion | detector"""
 
 import logging
 from pathlib import Path
@@ -9,15 +9,19 @@ import typer
 from ..checkpoint import load_network
 from ..config import RestorerConfig
 from ..errors import InputError, TrainingError
+from ..faces.detection import load_detector
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
 from ..quality import BUILTIN, BuiltinMetric, load_metric, load_severity
+from ..training.data import list_images
 from ..training.loop import RunConfig, Stage, run
 from ..training.perceptual import PerceptualLoss
 from ..training.presets import PRESETS
 from .console import MAX_SEED, output
 
-app = typer.Typer(help="Train the built-in metric, then the three stages of a restorer.", no_args_is_help=True)
+app = typer.Typer(
+    help="Train the built-in metric, the three stages of a restorer, the face detector.", no_args_is_help=True
+)
 
 DATA = typer.Option(..., help="Folder of aligned faces, or with sub-folders train and test.")
 MORE_DATA = typer.Option(None, help="Another such folder: every third sample is taken from it.")
@@ -179,3 +183,42 @@ def fusion(
     stage = FusionStage(network, _metric(metric), seed, fidelity_only=fidelity_only, perceptual=loss)
     side = network.config.resolution
     _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))
+
+
+@app.command()
+def detector(
+    data: list[Path] = typer.Option(
+        ..., help="Folder of aligned faces with an index.csv of their landmarks; may be given several times."
+    ),
+    backgrounds: Path | None = typer.Option(None, help="Folder of pictures without a face."),
+    out: Path = OUT,
+    init: Path | None = typer.Option(
+        None, help="RetinaFace weights to be trained on for small faces, instead of a new network."
+    ),
+    teacher: Path | None = typer.Option(
+        None, help="RetinaFace weights that find the faces of uncropped pictures an index.csv names (`whole`)."
+    ),
+    widths: tuple[float, float] = typer.Option((8, 256), help="Least and greatest width of faces, in pixels."),
+    rate: float = typer.Option(1e-3, min=0, help="Peak learning rate."),
+    caution: float = typer.Option(0.0, min=0, help="Score learnt faces lower in the exported file, as a logit."),
+    steps: int = STEPS,
+    batch_size: int = typer.Option(16, min=1),
+    seed: int = SEED,
+    precision: str = PRECISION,
+    save_every: int = SAVE_EVERY,
+) -> None:
+    """Learn to find faces and their landmarks, in scenes composed of portraits."""
+    from ..training.detector import DetectorStage
+    from ..training.scenes import SceneRecipe, Scenes, read_portraits, read_whole_portraits
+
+    portraits = [portrait for folder in data for portrait in read_portraits(folder, "train")]
+    if teacher is not None:
+        finder = load_detector(teacher)
+        for number, folder in enumerate(data):
+            portraits += read_whole_portraits(folder, "train", finder, out / f"whole_portraits_{number}.json")
+    backdrops = [] if backgrounds is None else list_images(backgrounds, "train")
+    scenes = Scenes(portraits, backdrops, SceneRecipe(widths=widths), seed)
+    network = None if init is None else load_detector(init).network
+    stage = DetectorStage(scenes, network, rate, caution, seed)
+    # The loop's own faces are not looked at, so they are read as small as can be.
+    _run(stage, RunConfig(data[0], out, steps, batch_size, 16, seed, save_every, 0, precision))

@@ -83,7 +83,7 @@ def test_faces_can_be_chosen(tmp_path, restore):
 
 
 def test_photos_need_no_detector_file(tmp_path, call, tiny_file):
-    face = Image.open(Path(__file__).parents[2] / "docs" / "images" / "example_lq.png").resize((160, 160))
+    face = Image.open(Path(__file__).parents[2] / "pictures" / "face.png").resize((160, 160))
     photo = Image.new("RGB", (300, 240), (90, 110, 130))
     photo.paste(face, (70, 40))
     photo.save(tmp_path / "photo.png")

@@ -1,0 +1,407 @@
+"""Scenes with known faces, composed of portraits: what `iqpbfr train detector` learns from.
+
+Scene n is a pure function of (pictures, recipe, seed, n). Faces are cut out softly, or hang there as prints, on
+backgrounds without faces; things that are no faces are cut out in the same ways, so that no edge gives a face away.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from torch import Tensor
+
+from ..degradation import draw as draw_degradation
+from ..errors import InputError
+from ..faces.alignment import TEMPLATE
+from ..faces.detection import Detector
+from ..image import open_image, read_image, write_atomically
+from . import ageing, textures
+
+_POINTS = ("le", "re", "no", "ml", "mr")  # columns of an index.csv, each with _x and _y
+_OUTLINE = (0.5, 0.55, 0.53, 0.74)  # centre, width and height of an upright face, in sides of its aligned crop
+_TURN = 0.33  # how far the outline moves away from the nose, in crops, per eye distance the nose is off the middle
+_LEAST_LEFT = 6.0  # pixels of a face's width that must survive a degradation for it to count
+
+
+_Pair = np.ndarray | tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A picture of one face: its five landmarks (5, 2) in pixels, and whether it shows more than an aligned crop."""
+
+    file: Path
+    landmarks: np.ndarray
+    is_whole: bool = False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture (3, S, S) in [0, 1] and its faces.
+
+    Attributes:
+        boxes: (N, 4) and `landmarks` (N, 5, 2), in pixels.
+        is_visible: (N,) False for faces so hidden or blurred that finding them is neither right nor wrong.
+    """
+
+    image: Tensor
+    boxes: Tensor
+    landmarks: Tensor
+    is_visible: Tensor
+
+
+@dataclass(frozen=True)
+class SceneRecipe:
+    """What scenes are like: `size` in pixels, range of face widths, share of scenes degraded beyond everyday."""
+
+    size: int = 256
+    widths: tuple[float, float] = (8, 256)
+    wrecked: float = 0.25
+
+
+def read_portraits(folder: Path, split: str) -> list[Portrait]:
+    """The aligned crops of one split that `folder/index.csv` lists with their landmarks."""
+    try:
+        with open(folder / "index.csv", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == split]
+        portraits = [Portrait(folder / row["file"], _landmarks_of(row)) for row in rows]
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{folder / 'index.csv'} must list file, split and landmarks ({', '.join(p + '_x' for p in _POINTS)}, "
+            f"and _y) in pixels ({error!r})."
+        ) from error
+    if not portraits:
+        raise InputError(f"{folder / 'index.csv'} lists no picture of the split {split!r}.")
+    return portraits
+
+
+def read_whole_portraits(folder: Path, split: str, detector: Detector, notes: Path) -> list[Portrait]:
+    """The uncropped pictures `folder/index.csv` names in a column `whole`, where `detector` sees one face in them.
+
+    What was seen is written to the file `notes`, and read from there the next time.
+    """
+    with open(folder / "index.csv", newline="") as file:
+        names = sorted({row["whole"] for row in csv.DictReader(file) if row["split"] == split and row.get("whole")})
+    if not notes.exists():
+        # Large faces are surest when the picture is small.
+        seen = {name: detector(read_image(folder / name), min_size=40, size=400, detail=0).landmarks for name in names}
+        write_atomically(notes, json.dumps({name: faces.tolist() for name, faces in seen.items()}).encode())
+    known = {name: np.array(faces) for name, faces in json.loads(notes.read_text()).items()}
+    return [Portrait(folder / name, known[name][0], is_whole=True) for name in names if len(known[name]) == 1]
+
+
+def _landmarks_of(row: dict[str, str]) -> np.ndarray:
+    return np.array([[float(row[f"{point}_{axis}"]) for axis in "xy"] for point in _POINTS])
+
+
+def face_boxes(landmarks: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) around faces whose landmarks (N, 5, 2) are known: around an ellipse that is as a face is turned."""
+    template, points = _complex(TEMPLATE.numpy()), _complex(landmarks)
+    centred = template - template.mean()
+    a = ((points - points.mean(1, keepdims=True)) * centred.conj()).sum(1) / (np.abs(centred) ** 2).sum()
+    b = points.mean(1) - a * template.mean()
+    left, right, nose = ((points - b[:, None]) / a[:, None]).real.T[:3]
+    off_middle = ((nose - (left + right) / 2) / np.maximum(right - left, 0.01)).clip(-1, 1)
+    x, y, width, height = _OUTLINE
+    middle = a * (x - _TURN * off_middle + 1j * y) + b
+    half_width = np.hypot(a.real * width, a.imag * height) / 2
+    half_height = np.hypot(a.imag * width, a.real * height) / 2
+    corners = (middle.real - half_width, middle.imag - half_height, middle.real + half_width, middle.imag + half_height)
+    return np.stack(corners, 1)
+
+
+def _complex(points: np.ndarray) -> np.ndarray:
+    return points[..., 0] + 1j * points[..., 1]
+
+
+@lru_cache(maxsize=4096)
+def _read(file: Path) -> Image.Image:
+    with open_image(file) as picture:
+        return picture.convert("RGB")
+
+
+@dataclass
+class _Canvas:
+    """The scene as it grows: later things hide earlier ones."""
+
+    picture: Image.Image
+    landmarks: list[np.ndarray] = field(default_factory=list)
+    is_hidden: list[np.ndarray] = field(default_factory=list)  # (5,) per face
+
+    def paste(self, thing: Image.Image, corner: tuple[int, int], landmarks: np.ndarray | None = None) -> None:
+        """Put an RGBA picture with its top left corner somewhere; `landmarks` (5, 2) in it, if it shows a face."""
+        alpha = np.asarray(thing.getchannel("A"))
+        for face, is_hidden in zip(self.landmarks, self.is_hidden, strict=True):
+            x, y = (face - corner).astype(int).T
+            is_here = (x >= 0) & (y >= 0) & (x < thing.width) & (y < thing.height)
+            is_hidden |= is_here & (alpha[y.clip(0, thing.height - 1), x.clip(0, thing.width - 1)] > 127)
+        self.picture.paste(thing, corner, thing)
+        if landmarks is not None:
+            placed = landmarks + corner
+            self.landmarks.append(placed)
+            self.is_hidden.append(np.any((placed < 0) | (placed >= self.picture.size), axis=1))
+
+
+class Scenes:
+    """Scene number n, for any n.
+
+    Args:
+        portraits: what faces are taken from.
+        backdrops: pictures without faces; textures are always among the backgrounds.
+        recipe: what scenes are like.
+        seed: of all drawing.
+    """
+
+    def __init__(
+        self, portraits: Sequence[Portrait], backdrops: Sequence[Path], recipe: SceneRecipe, seed: int = 0
+    ) -> None:
+        self.portraits, self.backdrops, self.recipe, self.seed = list(portraits), list(backdrops), recipe, seed
+
+    def __getitem__(self, number: int) -> Scene:
+        rng = np.random.default_rng((self.seed, number % 2**32))
+        canvas = _Canvas(self._background(rng))
+        for _ in range(rng.integers(0, 5)):
+            self._add_thing(canvas, rng)
+        kind = rng.random()
+        if kind < 0.3:
+            pass  # nobody there
+        elif kind < 0.38:
+            self._add_mosaic(canvas, rng)
+        else:
+            for width in self._widths(rng):
+                self._add_face(canvas, width, rng)
+        if rng.random() < 0.2:
+            self._add_thing(canvas, rng)
+        return self._finish(canvas, rng)
+
+    def _widths(self, rng: np.random.Generator) -> list[float]:
+        """Face widths of one scene: a portrait, or a group about equally far away, the large ones first."""
+        low, high = self.recipe.widths
+        typical = math.exp(rng.uniform(math.log(low), math.log(high)))
+        room = int((self.recipe.size / (2 * typical)) ** 2)
+        count = int(rng.integers(1, 1 + max(1, min(15, room))))
+        return sorted((typical * rng.uniform(0.65, 1.5, count)).clip(low, high).tolist(), reverse=True)
+
+    # What is behind, and what is no face
+
+    def _background(self, rng: np.random.Generator) -> Image.Image:
+        size, kind = self.recipe.size, rng.random()
+        if kind < 0.35:
+            picture = textures.texture(size, rng)
+        elif kind < 0.65 or not self.backdrops:
+            picture = self._patch(size, rng)
+        else:
+            picture = _random_crop(_read(self.backdrops[rng.integers(len(self.backdrops))]), size, rng)
+        return _repeated(picture, int(rng.integers(2, 6))) if rng.random() < 0.25 else picture
+
+    def _patch(self, size: int, rng: np.random.Generator) -> Image.Image:
+        """A piece of a portrait beside or below its face, enlarged: walls, flags, suits, hair."""
+        portrait = self.portraits[rng.integers(len(self.portraits))]
+        picture = _read(portrait.file)
+        width, height = picture.size
+        left, top, right, bottom = (round(edge) for edge in _box(portrait.landmarks).tolist())
+        chin = min(bottom + (bottom - top) // 12, height)
+        areas = ((0, chin, width, height), (0, 0, left, height), (right, 0, width, height))
+        areas = [area for area in areas if min(area[2] - area[0], area[3] - area[1]) >= 24]
+        if not areas:
+            return textures.texture(size, rng)
+        area = areas[rng.integers(len(areas))]
+        return _random_crop(picture.crop(area), size, rng)
+
+    def _add_thing(self, canvas: _Canvas, rng: np.random.Generator) -> None:
+        """Something that is no face, cut out as faces are."""
+        size = int(math.exp(rng.uniform(math.log(12), math.log(self.recipe.size))))
+        kind = rng.random()
+        if kind < 0.3:
+            thing = textures.lump(size, rng)
+        elif kind < 0.5:
+            thing = textures.hand(size, rng)
+        else:
+            thing = self._patch(size, rng) if kind < 0.8 else textures.texture(size, rng)
+            thing.putalpha(_head_mask(size, rng) if rng.random() < 0.6 else Image.new("L", thing.size, 255))
+        thing = thing.rotate(rng.uniform(-45, 45), Image.Resampling.BILINEAR, expand=True)
+        corner = rng.integers(-size // 2, self.recipe.size - size // 2, 2)
+        canvas.paste(thing, (int(corner[0]), int(corner[1])))
+
+    # Faces
+
+    def _add_face(self, canvas: _Canvas, width: float, rng: np.random.Generator) -> None:
+        """A face somewhere where it hides no other one much; nothing if there is no such place."""
+        thing, landmarks = self._face(width, rng)
+        box = _box(landmarks)
+        taken = [_box(face) for face in canvas.landmarks]
+        slack = 0.1 * width if rng.random() < 0.8 else 0.5 * width  # how far a face may reach out of the picture
+        for _ in range(8):
+            low, high = -slack, self.recipe.size + slack - (box[2:] - box[:2])
+            if (high < low).any():
+                low, high = np.minimum(low, high), np.maximum(low, high)
+            corner = np.round(rng.uniform(low, high) - box[:2]).astype(int)
+            if all(_share_covered(other, box + np.tile(corner, 2)) < 0.3 for other in taken):
+                canvas.paste(thing, (int(corner[0]), int(corner[1])), landmarks)
+                return
+
+    def _add_mosaic(self, canvas: _Canvas, rng: np.random.Generator) -> None:
+        """Portraits side by side, as on a contact sheet or a wall."""
+        low, high = self.recipe.widths
+        cell = int(np.clip(2 * math.exp(rng.uniform(math.log(low), math.log(high))), 16, self.recipe.size / 2))
+        gap = int(rng.integers(0, max(1, cell // 8) + 1))
+        for top in range(0, self.recipe.size - cell + 1, cell + gap):
+            for left in range(0, self.recipe.size - cell + 1, cell + gap):
+                if rng.random() < 0.15 or len(canvas.landmarks) >= 40:
+                    continue
+                portrait = self.portraits[rng.integers(len(self.portraits))]
+                picture = _read(portrait.file)
+                side = min(picture.size)
+                scale = cell / side
+                print_ = picture.crop((0, 0, side, side)).resize((cell, cell), Image.Resampling.LANCZOS)
+                print_.putalpha(255)
+                canvas.paste(print_, (left, top), portrait.landmarks * scale)
+
+    def _face(self, width: float, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
+        """A face `width` pixels wide as an RGBA cut-out, turned, perhaps in disguise, and its landmarks in it."""
+        portrait = self.portraits[rng.integers(len(self.portraits))]
+        picture, landmarks = _read(portrait.file), portrait.landmarks
+        box = _box(landmarks)
+        reduction = max(1, int((box[2] - box[0]) / (1.5 * width)))
+        picture, landmarks = picture.reduce(reduction), landmarks / reduction
+        if rng.random() < 0.5:
+            picture = ImageOps.mirror(picture)
+            landmarks = (landmarks * (-1, 1) + (picture.width, 0))[[1, 0, 2, 4, 3]]
+        if rng.random() < 0.2:
+            picture = _disguise(picture, landmarks, rng)
+        picture.putalpha(_cut(picture.size, landmarks, portrait.is_whole, rng))
+        roll = rng.normal(0, 10) if rng.random() < 0.7 else rng.uniform(-45, 45)
+        picture, landmarks = _rotate(picture, landmarks, roll)
+        box = _box(landmarks)
+        scale = width / (box[2] - box[0])
+        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        landmarks = landmarks * (size[0] / picture.width, size[1] / picture.height)
+        return picture.resize(size, Image.Resampling.BICUBIC), landmarks
+
+    # Age
+
+    def _finish(self, canvas: _Canvas, rng: np.random.Generator) -> Scene:
+        picture = ageing.tint(canvas.picture, rng) if rng.random() < 0.7 else canvas.picture
+        if rng.random() < 0.08:
+            picture = ageing.scratch(picture, rng)
+        landmarks = torch.from_numpy(np.array(canvas.landmarks).reshape(-1, 5, 2)).float()
+        boxes = torch.from_numpy(face_boxes(landmarks.double().numpy())).float()
+        widths = boxes[:, 2] - boxes[:, 0]
+        degradation = ageing.mild(rng)
+        if rng.random() < self.recipe.wrecked:
+            # As bad as `full` is for an aligned face, for a face of some size in this picture.
+            sizes = widths.tolist() or [self.recipe.size / 4]
+            face_size = sizes[rng.integers(len(sizes))] / _OUTLINE[2]
+            degradation = draw_degradation("full", int(rng.integers(2**31)), round(face_size))
+        lost = max(degradation.downsample, 1.2 * max(degradation.sigma), 1.0)
+        hidden = torch.tensor([int(points.sum()) for points in canvas.is_hidden], dtype=torch.long)
+        is_there = hidden < 5
+        is_visible = (hidden < 3) & (widths / lost >= _LEAST_LEFT)
+        image = ageing.degraded(picture, degradation)
+        return Scene(image, boxes[is_there], landmarks[is_there], is_visible[is_there])
+
+
+def _box(landmarks: np.ndarray) -> np.ndarray:
+    return face_boxes(landmarks[None])[0]
+
+
+def _share_covered(box: np.ndarray, by: np.ndarray) -> float:
+    shared = np.minimum(box[2:], by[2:]) - np.maximum(box[:2], by[:2])
+    return float(shared.clip(0).prod() / (box[2:] - box[:2]).prod())
+
+
+def _random_crop(picture: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+    """(size, size) from anywhere in a picture, at a random scale, mirrored or not."""
+    side = min(picture.size) * rng.uniform(0.3, 1)
+    left, top = rng.uniform(0, 1, 2) * (np.array(picture.size) - side)
+    piece = picture.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    return ImageOps.mirror(piece) if rng.random() < 0.5 else piece
+
+
+def _repeated(picture: Image.Image, count: int) -> Image.Image:
+    """The picture made small and mirrored side by side `count` times each way: the fine structures of far things."""
+    side = math.ceil(picture.width / count)
+    piece = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC))
+    pair = np.concatenate((piece, piece[:, ::-1]), 1)
+    block = np.concatenate((pair, pair[::-1]), 0)
+    tiled = np.tile(block, (count // 2 + 1, count // 2 + 1, 1))
+    return Image.fromarray(tiled[: picture.height, : picture.width])
+
+
+def _rotate(picture: Image.Image, landmarks: np.ndarray, degrees: float) -> tuple[Image.Image, np.ndarray]:
+    """Both turned counter-clockwise around the picture's centre, the picture growing as it must."""
+    turned = picture.rotate(degrees, Image.Resampling.BILINEAR, expand=True)
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    from_centre = landmarks - np.array(picture.size) / 2
+    return turned, from_centre @ np.array(((cosine, -sine), (sine, cosine))) + np.array(turned.size) / 2
+
+
+def _head_mask(size: int, rng: np.random.Generator) -> Image.Image:
+    """Opacity (size, size) of a head and its hair: a soft superellipse that ends before the edge."""
+    return _superellipse((size, size), (0.5, 0.5), rng.uniform(0.36, 0.49, 2), rng)
+
+
+def _superellipse(size: tuple[int, int], centre: _Pair, radii: _Pair, rng: np.random.Generator) -> Image.Image:
+    power, softness = rng.uniform(2, 4), rng.uniform(0.02, 0.15)
+    x = np.abs((np.arange(size[0]) + 0.5) / size[0] - centre[0]) / radii[0]
+    y = np.abs((np.arange(size[1]) + 0.5) / size[1] - centre[1]) / radii[1]
+    distance = (x[None, :] ** power + y[:, None] ** power) ** (1 / power)
+    return Image.fromarray((((1 - distance) / softness).clip(0, 1) * 255).astype(np.uint8))
+
+
+def _cut(size: tuple[int, int], landmarks: np.ndarray, is_whole: bool, rng: np.random.Generator) -> Image.Image:
+    """Opacity of a portrait: a print with sharp edges, a head, or head and shoulders."""
+    if rng.random() < 0.3:
+        return Image.new("L", size, 255)
+    if not is_whole:
+        return _superellipse(size, (0.5, 0.5), rng.uniform(0.36, 0.49, 2), rng)
+    box = _box(landmarks) / np.tile(size, 2)
+    centre, extent = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    head = _superellipse(size, centre - (0, 0.08 * extent[1]), extent * rng.uniform(0.65, 0.85, 2), rng)
+    if rng.random() < 0.7:
+        width, bottom = extent[0] * rng.uniform(1.2, 1.8), centre[1] + 1.9 * extent[1]
+        body = _superellipse(size, (centre[0], bottom), (width, bottom - centre[1] - 0.5 * extent[1]), rng)
+        head = Image.fromarray(np.maximum(np.asarray(head), np.asarray(body)))
+    return head
+
+
+def _disguise(picture: Image.Image, landmarks: np.ndarray, rng: np.random.Generator) -> Image.Image:
+    """Sunglasses, a hat, a mask over the mouth, or something in front of the face."""
+    disguised = picture.copy()
+    draw = ImageDraw.Draw(disguised)
+    left, right, nose, *mouth = landmarks
+    across = right - left
+    distance = float(np.linalg.norm(across)) or 1.0
+    down = np.array((-across[1], across[0]))
+    kind = rng.integers(4)
+    if kind == 0:
+        shade = tuple((np.asarray(textures.colour(rng)) // 4).tolist())
+        draw.line((*left, *right), fill=shade, width=max(1, round(distance / 8)))
+        radius = np.array((rng.uniform(0.3, 0.45), rng.uniform(0.22, 0.4))) * distance
+        shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
+        for eye in (left, right):
+            shape((*(eye - radius), *(eye + radius)), fill=shade)
+        return disguised
+    if kind == 1:  # the brim lies between brows and hair
+        brim = (left + right) / 2 - down * rng.uniform(0.45, 0.8)
+        reach, height = across * rng.uniform(1.2, 2), down * rng.uniform(0.6, 2)
+        outline = [brim - reach, brim + reach, brim + reach * 0.8 - height, brim - reach * 0.8 - height]
+    elif kind == 2:
+        top = nose - down * rng.uniform(-0.1, 0.15)
+        bottom = (mouth[0] + mouth[1]) / 2 + down * rng.uniform(0.5, 0.9)
+        outline = [top - across * 0.85, top + across * 0.85, bottom + across * 0.6, bottom - across * 0.6]
+    else:
+        corners = np.array(((-1, -1), (1, -1), (1, 1), (-1, 1))) + rng.uniform(-0.6, 0.6, (4, 2))
+        outline = list(nose + distance * (rng.normal(0, 0.9, 2) + corners))
+    stencil = Image.new("L", picture.size)
+    ImageDraw.Draw(stencil).polygon([tuple(point.tolist()) for point in outline], fill=255)
+    cloth = textures.texture(max(picture.size), rng).crop((0, 0, *picture.size))
+    disguised.paste(cloth, (0, 0), stencil.filter(ImageFilter.GaussianBlur(distance / 60)))
+    return disguised
