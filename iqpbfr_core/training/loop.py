@@ -29,11 +29,16 @@ PRECISIONS = ("no", "bf16", "fp16")
 MAX_SEED = 2**32 - 1
 
 
+class TimeIsUp(Exception):
+    """A run has had its time and can be gone on with."""
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """How long, how often and where; the recipe itself belongs to the stage.
 
-    `more_data`: a second folder of faces, from which every third sample is taken.
+    `more_data`: a second folder of faces, from which every third sample is taken. `minutes`: when to stop for now, after
+    a checkpoint; the same call goes on.
     """
 
     data: Path
@@ -46,6 +51,7 @@ class RunConfig:
     workers: int = 0
     precision: str = "bf16"
     more_data: Path | None = None
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "save_every"):
@@ -95,8 +101,10 @@ def run(stage: Stage, config: RunConfig) -> Path:
     `state.pt` is written last of all files of a checkpoint: whatever a kill leaves undone is done again.
 
     Raises:
+        TimeIsUp: after `config.minutes`, with a checkpoint written.
         TrainingError: the folder holds a run of another stage or with other settings, or one that cannot be read.
     """
+    begun = time.monotonic()
     files = list_images(config.data, "train")
     more = list_images(config.more_data, "train") if config.more_data else []
     try:
@@ -128,19 +136,21 @@ def run(stage: Stage, config: RunConfig) -> Path:
         torch.manual_seed(config.seed * 1_000_003 + step)
         for group in groups:
             group["lr"] = group["initial_lr"] * cosine_rate(step, config.steps)
-        is_checkpoint = (step + 1) % config.save_every == 0 or step + 1 == config.steps
+        is_late = config.minutes is not None and time.monotonic() - begun > 60 * config.minutes
+        is_checkpoint = (step + 1) % config.save_every == 0 or step + 1 == config.steps or is_late
         batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
         log.add(step + 1, stage.step(accelerator, batch, step), is_checkpoint)
         if is_checkpoint:
             stage.export(exported)
             write_image(stage.samples(shown), config.out / f"samples_{step + 1:06d}.png")
             _save_state(stage, settings, state_file, step + 1)
+        if is_late and step + 1 < config.steps:
+            raise TimeIsUp(f"stopped at step {step + 1} of {config.steps}; the same call goes on from there.")
     return exported
 
 
 def _held_out(data: Path, files: list[Path]) -> list[Path]:
-    held_out = list_images(data, "test")
-    return (held_out if held_out != files else files)[:8]
+    return (list_images(data / "test") if (data / "test").is_dir() else files)[:8]
 
 
 def _settings(config: RunConfig, num_images: int) -> dict[str, int | str]:

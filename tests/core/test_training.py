@@ -23,7 +23,7 @@ from iqpbfr_core.training.autoencoder import AutoencoderStage
 from iqpbfr_core.training.data import FaceSamples
 from iqpbfr_core.training.fusion import FusionStage
 from iqpbfr_core.training.lookup import LEARNT, LookupStage
-from iqpbfr_core.training.loop import RunConfig, run
+from iqpbfr_core.training.loop import RunConfig, TimeIsUp, run
 from iqpbfr_core.training.perceptual import PerceptualLoss
 from iqpbfr_core.training.presets import TINY
 from iqpbfr_core.training.quantiser import DualQuantiser
@@ -123,6 +123,16 @@ def test_a_run_killed_at_any_file_it_writes_ends_as_if_it_had_not_been(name, dat
         assert files(out) == files(whole)
         assert _log(out) == _log(whole)
     assert number == 7, "two checkpoints of three files each"
+
+
+def test_a_run_stops_in_time_and_goes_on_to_the_same_end(data, tmp_path):
+    (data / "test").rename(tmp_path / "elsewhere")
+    whole = run(_stage("metric"), _config(data, tmp_path / "whole", 3))
+    hasty = dataclasses.replace(_config(data, tmp_path / "parts", 3), minutes=0.0)
+    for step in (1, 2):
+        with pytest.raises(TimeIsUp, match=f"step {step} of 3"):
+            run(_stage("metric"), hasty)
+    assert run(_stage("metric"), hasty).read_bytes() == whole.read_bytes()
 
 
 def test_a_finished_run_gives_its_result_again(data, tmp_path):
