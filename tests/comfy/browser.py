@@ -156,6 +156,11 @@ class ComfyPage:
         self.page.get_by_role("dialog").get_by_text(FOLDER).first.click()
         self.page.get_by_role("heading", name=FOLDER).wait_for()
         cards.first.wait_for()
+        shown = 0
+        while (count := cards.count()) > shown:  # the page adds cards as one scrolls down
+            shown = count
+            cards.last.scroll_into_view_if_needed()
+            self.page.wait_for_timeout(500)
         return cards.evaluate_all("cards => cards.map(card => card.dataset.testid.replace('template-workflow-', ''))")
 
     def close_dialog(self) -> None:
@@ -168,7 +173,8 @@ class ComfyPage:
         """Open one of this extension's workflows as a user does."""
         self.templates()
         self.page.get_by_test_id(f"template-workflow-{name}").click()
-        self.page.wait_for_function("name => app.extensionManager.workflow.activeWorkflow?.filename === name", arg=name)
+        # A workflow that was opened before gets a number behind its name.
+        self.page.wait_for_function("n => app.extensionManager.workflow.activeWorkflow?.filename.startsWith(n)", arg=name)
 
     def links_behind_nodes(self) -> list[dict[str, Any]]:
         """Links that run behind nodes: `id`, their ends `from` and `to`, `top` of what lies between, and `titles`."""
