@@ -174,7 +174,9 @@ class ComfyPage:
         self.templates()
         self.page.get_by_test_id(f"template-workflow-{name}").click()
         # A workflow that was opened before gets a number behind its name.
-        self.page.wait_for_function("n => app.extensionManager.workflow.activeWorkflow?.filename.startsWith(n)", arg=name)
+        self.page.wait_for_function(
+            "n => app.extensionManager.workflow.activeWorkflow?.filename.startsWith(n)", arg=name
+        )
 
     def links_behind_nodes(self) -> list[dict[str, Any]]:
         """Links that run behind nodes: `id`, their ends `from` and `to`, `top` of what lies between, and `titles`."""
