@@ -18,6 +18,7 @@ import comfy.options  # noqa: E402
 comfy.options.enable_args_parsing()
 
 import torch  # noqa: E402
+import utils.extra_config  # noqa: E402, F401  (before another `utils` takes the name, as main.py does)
 
 spec = importlib.util.spec_from_file_location("iqp", Path(root) / "__init__.py", submodule_search_locations=[root])
 extension = importlib.util.module_from_spec(spec)
