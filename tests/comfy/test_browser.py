@@ -91,6 +91,8 @@ def stand_in(page, server, comfyui):
     yield write
     for file in files:
         file.unlink()
+    if files:
+        page.page.evaluate("() => app.refreshComboInNodes()")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -117,7 +119,7 @@ IN_A_HURRY = """() => app.graph.nodes.flatMap(node => node.widgets ?? []).forEac
 })"""
 
 
-@pytest.mark.parametrize("name", NEEDS_UPSCALER + NEEDS_RESTORER + NEEDS_CHECKPOINT)
+@pytest.mark.parametrize("name", NEEDS_UPSCALER + NEEDS_RESTORER)
 def test_a_model_that_is_not_there_is_offered(page, prompt, name):
     """By ComfyUI's own dialog, which knows addresses from the loader's properties."""
     files = [file for node in prompt(name).values() for file in node.get("_meta", {}).get("models", ())]
