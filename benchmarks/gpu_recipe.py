@@ -1,4 +1,4 @@
-"""Metric and built-in model from faces in half an hour of one GPU, in calls that stop in time and go on.
+"""Metric and built-in model from faces, planned for half an hour of one GPU, in calls that stop in time and go on.
 
     python benchmarks/gpu_recipe.py pack FACES --more PORTRAITS -o pack          # a copy of at most 18 MiB
     python benchmarks/gpu_recipe.py train pack -o runs --minutes 9               # again and again, until it says so
@@ -32,7 +32,7 @@ from iqpbfr_core.training.severity import SeverityStage
 
 PACK = 18 * 2**20
 PART = 16 * 2**20
-# Steps of 32 faces; the shares of the time are about 1 : 4 : 3 : 3.
+# Steps of 32 faces; planned for 25 minutes of an H100, not timed on one yet.
 STEPS = {"metric": 1500, "autoencoder": 6000, "lookup": 6000, "fusion": 4000}
 
 
