@@ -38,13 +38,23 @@ MODELS = (
     ),
     Model(
         "codeformer_colorization",
-        WeightFile("codeformer_colorization.pth", f"{_CODEFORMER}/codeformer_colorization.pth"),
+        WeightFile(
+            "codeformer_colorization.pth",
+            f"{_CODEFORMER}/codeformer_colorization.pth",
+            372_359_475,
+            "4f041f194fe17cc128d7c76526fe45689079ce5f5811e1441ccfd3d5aec4693d",
+        ),
         RESTORERS,
         _S_LAB,
     ),
     Model(
         "codeformer_inpainting",
-        WeightFile("codeformer_inpainting.pth", f"{_CODEFORMER}/codeformer_inpainting.pth"),
+        WeightFile(
+            "codeformer_inpainting.pth",
+            f"{_CODEFORMER}/codeformer_inpainting.pth",
+            370_786_611,
+            "b0d1b868c3dacf75d637bbcc0d4b3dd4ce2a064a338dfb4d35c740d3b4ae8797",
+        ),
         RESTORERS,
         _S_LAB,
     ),
