@@ -15,9 +15,11 @@ from comfy_api.latest import io
 from server import PromptServer
 from torch import Tensor
 
+from ..iqpbfr_core import strangers
 from ..iqpbfr_core.checkpoint import RESTORER_SUFFIXES, SUFFIXES, load_network
 from ..iqpbfr_core.errors import InputError, WeightsNotFoundError
 from ..iqpbfr_core.faces import alignment
+from ..iqpbfr_core.faces.detection import DETECTOR_FILES
 from ..iqpbfr_core.faces.face import Faces
 from ..iqpbfr_core.faces.masks import template_mask
 from ..iqpbfr_core.faces.paste import paste
@@ -47,27 +49,39 @@ def add_model_folders() -> None:
 
 
 def restorer_files() -> list[str]:
-    """Weight files in our folder and in the one face restoration packs share, each name once."""
+    """Files in our folder and in the one face restoration packs share, each name once, without what is no restorer."""
     names = [name for folder in RESTORER_FOLDERS for name in folder_paths.get_filename_list(folder)]
-    return list(dict.fromkeys(name for name in names if name.lower().endswith(RESTORER_SUFFIXES)))
+    names = list(dict.fromkeys(name for name in names if name.lower().endswith(RESTORER_SUFFIXES)))
+    return [name for name in names if (path := _full_path(name)) and not strangers.what_it_is(path)]
 
 
 def face_files() -> list[str]:
-    """RetinaFace files users may have beside the two named ones."""
+    """RetinaFace files users may have beside the named ones."""
     names = folder_paths.get_filename_list(DETECTION_FOLDER)
-    return [name for name in names if "retinaface" in name.lower() and name.lower().endswith(SUFFIXES)]
+    names = [name for name in names if name.lower().endswith(SUFFIXES) and name not in DETECTOR_FILES]
+    return [name for name in names if strangers.is_detector(folder_paths.get_full_path(DETECTION_FOLDER, name))]
 
 
 def restorer_path(name: str) -> str:
-    """Full path of one of `restorer_files`."""
-    for folder in RESTORER_FOLDERS:
-        path = folder_paths.get_full_path(folder, name)
-        if path is not None:
-            return path
+    """Full path of a file in the folders of restorers."""
+    if path := _full_path(name):
+        return path
     raise InputError(
         f"restorer {name!r} is not there any more. Put it into one of: "
         + ", ".join(path for folder in RESTORER_FOLDERS for path in folder_paths.get_folder_paths(folder))
     )
+
+
+def not_a_restorer(name: str) -> str:
+    """What a file in the folders of restorers is that is none, or ""."""
+    path = _full_path(name)
+    words = strangers.what_it_is(path) if path else ""
+    return f"{name}: {words}." if words else ""
+
+
+def _full_path(name: str) -> str | None:
+    paths = (folder_paths.get_full_path(folder, name) for folder in RESTORER_FOLDERS)
+    return next(filter(None, paths), None)
 
 
 def load_restorer(name: str, precision: str) -> LoadedRestorer:

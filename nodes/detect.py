@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..iqpbfr_core.checkpoint import BUILTIN
 from ..iqpbfr_core.faces import report, selection
-from ..iqpbfr_core.faces.detection import DETECTORS, load_detector
+from ..iqpbfr_core.faces.detection import DETECTOR_FILES, DETECTORS, load_detector
 from ..iqpbfr_core.faces.face import Faces
 from ..iqpbfr_core.faces.report import numbered
 from .bridge import (
@@ -66,10 +66,12 @@ class LoadDetector(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, detector_name: str) -> bool | str:
-        return check_choice("detector_name", detector_name, detector_choices()) or True
+        known = DETECTOR_FILES.get(detector_name, detector_name)
+        return check_choice("detector_name", known, detector_choices()) or True
 
     @classmethod
     def execute(cls, detector_name: str, allow_download: bool) -> io.NodeOutput:
+        detector_name = DETECTOR_FILES.get(detector_name, detector_name)
         if detector_name == BUILTIN:
             return io.NodeOutput(builtin_detector())
         if detector_name.startswith(FILE_MARK):

@@ -15,6 +15,7 @@ from .bridge import (
     load_managed,
     load_restorer,
     naming_the_switch,
+    not_a_restorer,
     restorer_files,
 )
 from .schema import CATEGORY, check_choice, require_choice, search_aliases
@@ -28,7 +29,7 @@ class LoadRestorer(io.ComfyNode):
             node_id="IQPBFR_LoadRestorer",
             display_name="Load Face Restorer",
             category=CATEGORY,
-            description="Load a face restoration model: the built-in one, or a CodeFormer, IQPIR or RestoreFormer file.",
+            description="Load a face restoration model: the built-in one, or a file of CodeFormer, IQPIR, RestoreFormer, DAEFR, VQFR, GFPGAN or GPEN (ONNX).",
             **search_aliases("codeformer", "restoreformer", "face model loader"),
             inputs=[
                 io.Combo.Input(
@@ -52,7 +53,8 @@ class LoadRestorer(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model_name: str) -> bool | str:
-        return check_choice("model_name", model_name, [BUILTIN, *restorer_files()]) or True
+        wrong = not_a_restorer(model_name) or check_choice("model_name", model_name, [BUILTIN, *restorer_files()])
+        return wrong or True
 
     @classmethod
     def execute(cls, model_name: str, precision: str) -> io.NodeOutput:

@@ -32,6 +32,7 @@ from .weights import RETINAFACE_MOBILE, RETINAFACE_RESNET50, load_strictly, loca
 _PACKAGE = __name__.rpartition(".faces.")[0]  # inside ComfyUI the package has another name
 _BUILTIN_FILE = "detector.safetensors"
 DETECTORS = {"retinaface_resnet50": RETINAFACE_RESNET50, "retinaface_mobile0.25": RETINAFACE_MOBILE}
+DETECTOR_FILES = {file.name: name for name, file in DETECTORS.items()}  # which detector a known file name means
 _SMALL_ANCHORS = ((10, 20), (32, 64), (128, 256))
 _MAX_OVERLAP = 0.4  # intersection over union from which two boxes are one face
 _MIN_VOTE = 0.8  # intersection over union from which a box has a say in where the face is
@@ -231,8 +232,9 @@ def load_detector(
     """Load a face detector.
 
     Args:
-        source: "builtin" for the small one of this package, "retinaface_resnet50", "retinaface_mobile0.25", or the path
-            of a RetinaFace weight file; which of the two networks a file belongs to is read from its tensors.
+        source: "builtin" for the small one of this package, "retinaface_resnet50", "retinaface_mobile0.25" or the name of
+            their file, or the path of a RetinaFace weight file; which of the two networks a file belongs to is read
+            from its tensors.
         device, dtype: where and how the weights are kept.
         folder: where the named weights are; None looks in facexlib's own folder and in $TORCH_HOME/hub/facexlib.
         download: whether missing weights may be downloaded into that folder.
@@ -249,8 +251,9 @@ def load_detector(
     if source == BUILTIN:
         with as_file(files(_PACKAGE) / "weights" / _BUILTIN_FILE) as path:
             return load_detector(path, device, dtype, operations=operations)
-    if isinstance(source, str) and source in DETECTORS:
-        path = locate(DETECTORS[source], folder, download, progress)
+    named = source if source in DETECTORS else DETECTOR_FILES.get(os.fspath(source))
+    if named in DETECTORS and not Path(source).is_file():
+        path = locate(DETECTORS[named], folder, download, progress)
     elif Path(source).suffix:
         path = Path(source)
     else:

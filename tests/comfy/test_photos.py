@@ -101,9 +101,10 @@ def load_detector(graph, name):
     graph["4"]["inputs"]["detector"] = ["2", 0]
 
 
-def test_missing_detector_names_file_folder_and_address(comfy, prompt):
+@pytest.mark.parametrize("name", ["retinaface_resnet50", "detection_Resnet50_Final.pth"])
+def test_missing_detector_names_file_folder_and_address(comfy, prompt, name):
     graph = prompt("01 Restore a photo")
-    load_detector(graph, "retinaface_resnet50")
+    load_detector(graph, name)
     message = comfy.run(graph).error["exception_message"]
     assert "detection_Resnet50_Final.pth" in message
     assert str(comfy.base / "models" / "facedetection") in message

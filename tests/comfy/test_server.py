@@ -212,6 +212,19 @@ def test_missing_restorer_and_unknown_choices_are_refused_early(comfy, prompt):
     assert [error["extra_info"]["input_name"] for error in errors] == ["model_name"]
 
 
+def test_what_is_no_restorer_is_not_listed_and_named_where_it_is_chosen(comfy, prompt):
+    folder = comfy.base / "models" / "facerestore_models"
+    folder.mkdir(exist_ok=True)
+    save_file({"BboxHead.0.conv1x1.weight": torch.zeros(3)}, folder / "detector.safetensors")
+    options = comfy.get("/object_info/IQPBFR_LoadRestorer")["IQPBFR_LoadRestorer"]["input"]["required"]["model_name"]
+    assert "detector.safetensors" not in str(options)
+    graph = prompt("03 One face in four blocks")
+    show_png(comfy, graph, "2", 64, 64)
+    graph["1"]["inputs"]["model_name"] = "detector.safetensors"
+    with pytest.raises(Refused, match="it belongs in models/facedetection"):
+        comfy.submit(graph)
+
+
 def test_codes_of_another_model_are_refused(comfy, prompt):
     from networks import make_network
 

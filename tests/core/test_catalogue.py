@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from networks import FAMILIES, make_network
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from iqpbfr_core import strangers
 from iqpbfr_core.catalogue import FACES, MODELS, Model, find_model
-from iqpbfr_core.checkpoint import load_network
+from iqpbfr_core.checkpoint import load_network, save_network
 from iqpbfr_core.cli import app
 from iqpbfr_core.download import WeightFile
 from iqpbfr_core.errors import CheckpointError, InputError
@@ -69,3 +72,34 @@ def test_models_of_another_kind_are_named(tmp_path, tensor, words):
     torch.save({"params": {tensor: torch.zeros(1)}}, tmp_path / "file.pth")
     with pytest.raises(CheckpointError, match=f"this is .*{words}"):
         load_network(tmp_path / "file.pth")
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_other_kinds_are_told_without_reading_them(tmp_path, kind):
+    """So that lists of restorers leave them out, in every format such files come in."""
+
+    def write(name, tensor):
+        file = tmp_path / f"{name}{'.safetensors' if kind == 'safetensors' else '.pth'}"
+        if kind == "safetensors":
+            save_file({tensor: torch.zeros(1)}, file)
+        else:
+            torch.save({"params": {tensor: torch.zeros(1)}}, file, _use_new_zipfile_serialization=kind == "zip")
+        return file
+
+    detector = write("one", "BboxHead.0.conv1x1.weight")
+    assert "RetinaFace" in strangers.what_it_is(detector)
+    assert strangers.is_detector(detector)
+    assert "upscaler" in strangers.what_it_is(write("two", "module.body.0.rdb1.conv1.weight"))
+    restorer = write("three", "post_quant_conv.weight")  # RestoreFormer has it, and so have VAEs
+    assert strangers.what_it_is(restorer) == ""
+    assert not strangers.is_detector(restorer)
+    restorer.write_bytes(b"<html>")
+    assert "web page" in strangers.what_it_is(restorer)
+    restorer.write_bytes(b"PK\3\4 cut off")
+    assert strangers.what_it_is(restorer) == ""  # loading says what is wrong
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_restorer_is_taken_for_another_kind(tmp_path, family):
+    save_network(make_network(FAMILIES[family]), tmp_path / "model.safetensors")
+    assert strangers.what_it_is(tmp_path / "model.safetensors") == ""

@@ -150,6 +150,17 @@ def test_missing_weights_name_file_folder_and_address(tmp_path):
         load_detector("yolov5")
 
 
+def test_the_names_of_published_files_mean_their_detectors(tmp_path, monkeypatch):
+    """Wherever the files lie; but a file of that name in the folder one stands in is that file."""
+    file = tmp_path / "detection_mobilenet0.25_Final.pth"
+    torch.save(RetinaFace(RetinaFaceConfig("mobile0.25", slope=0.1)).state_dict(), file)
+    assert load_detector(file.name, folder=tmp_path).config.backbone == "mobile0.25"
+    with pytest.raises(WeightsNotFoundError, match="detection_Resnet50_Final"):
+        load_detector("detection_Resnet50_Final.pth", folder=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert load_detector(file.name, folder=tmp_path / "nowhere").config.backbone == "mobile0.25"
+
+
 def test_foreign_weights_are_refused(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "a.pth")
     for load in (load_detector, load_parser):
