@@ -77,14 +77,12 @@ def train(options: argparse.Namespace) -> None:
         "autoencoder": lambda: AutoencoderStage(
             start(),
             load_severity(results["metric"]),
+            PerceptualLoss(),
             steps("autoencoder"),
             is_trained=options.start is not None,
-            perceptual=PerceptualLoss(),
         ),
         "lookup": lambda: LookupStage(_trained(results["autoencoder"]), load_severity(results["metric"])),
-        "fusion": lambda: FusionStage(
-            _trained(results["lookup"]), load_severity(results["metric"]), perceptual=PerceptualLoss()
-        ),
+        "fusion": lambda: FusionStage(_trained(results["lookup"]), load_severity(results["metric"]), PerceptualLoss()),
     }
     for name, make in stages.items():
         left = (until - time.monotonic()) / 60

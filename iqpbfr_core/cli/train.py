@@ -32,10 +32,6 @@ SEED = typer.Option(0, min=0, max=MAX_SEED)
 WORKERS = typer.Option(0, min=0, help="Processes that read and augment faces.")
 PRECISION = typer.Option("bf16", help="bf16, fp16 (CUDA only) or no.")
 SAVE_EVERY = typer.Option(200, min=1, help="Steps between checkpoints.")
-PERCEPTUAL = typer.Option(
-    "lite0",
-    help="Perceptual loss: lite0 (EfficientNet-Lite0, in the extra `train`) or none: the discriminator's features.",
-)
 METRIC = typer.Option(BUILTIN, help="'builtin', or a file written by `train metric`: the score the model learns.")
 
 
@@ -58,12 +54,6 @@ def _network(path: Path) -> CodeRestorer:
     if not isinstance(network, CodeRestorer):
         raise TrainingError(f"{path} is a {network.config.family}: only code-prediction models can be trained.")
     return network.float()  # a file of half precision is trained on in full
-
-
-def _perceptual(name: str) -> PerceptualLoss | None:
-    if name not in ("lite0", "none"):
-        raise InputError(f"unknown perceptual loss {name!r}; there are lite0, none.")
-    return PerceptualLoss() if name == "lite0" else None
 
 
 def _run(stage: Stage, config: RunConfig) -> None:
@@ -109,7 +99,6 @@ def autoencoder(
     ),
     more_data: Path | None = MORE_DATA,
     metric: str = METRIC,
-    perceptual: str = PERCEPTUAL,
     steps: int = STEPS,
     batch_size: int = BATCH,
     seed: int = SEED,
@@ -123,8 +112,7 @@ def autoencoder(
     config = _config(preset)
     torch.manual_seed(seed)
     network = CodeRestorer(config) if init is None else _network(init)
-    loss = _perceptual(perceptual)
-    stage = AutoencoderStage(network, _metric(metric), steps, seed, init is not None, encoder_only, loss)
+    stage = AutoencoderStage(network, _metric(metric), PerceptualLoss(), steps, seed, init is not None, encoder_only)
     side = network.config.resolution
     _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))
 
@@ -164,7 +152,6 @@ def fusion(
     init: Path = typer.Option(..., help="Result of `train lookup`."),
     more_data: Path | None = MORE_DATA,
     metric: str = METRIC,
-    perceptual: str = PERCEPTUAL,
     fidelity_only: bool = typer.Option(
         False, "--fidelity-only", help="Train the fusion modules alone: what fidelity 0 gives stays as it is."
     ),
@@ -179,8 +166,7 @@ def fusion(
     from ..training.fusion import FusionStage
 
     network = _network(init)
-    loss = _perceptual(perceptual)
-    stage = FusionStage(network, _metric(metric), seed, fidelity_only=fidelity_only, perceptual=loss)
+    stage = FusionStage(network, _metric(metric), PerceptualLoss(), seed, fidelity_only=fidelity_only)
     side = network.config.resolution
     _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))
 

@@ -6,12 +6,13 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from ..models.autoencoder import Window
+from .discriminator import FeatureDiscriminator, differentiable_augmentation, hinge_loss, mean_decision
 from .loop import update
-from .losses import PatchDiscriminator, adaptive_weight, differentiable_augmentation, feature_matching, hinge_loss
+from .losses import adaptive_weight
+from .perceptual import CHANNELS, PerceptualLoss
 
-FEATURE_MATCHING = 1.0
-PENALTY_EVERY = 16  # steps; a penalty costs as much as a step of the discriminator
-PENALTY = 0.01
+PENALTY = 0.003
+NUM_MAPS = 4  # strides 2 to 16; coarser ones see the whole window at once
 
 
 class Adversary:
@@ -19,13 +20,13 @@ class Adversary:
 
     Args:
         weight: of the generator's GAN loss, beside the adaptive one; the authors' is .8 in stage 1 and .1 in stage 3.
-        has_matching: whether the discriminator's features also stand in for a perceptual loss.
+        perceptual: whose features the discriminator sees.
     """
 
-    def __init__(self, weight: float, has_matching: bool) -> None:
-        self.weight, self.has_matching = weight, has_matching
-        self.discriminator = PatchDiscriminator()
-        self.optimizer = AdamW(self.discriminator.parameters(), 3e-4, betas=(0.5, 0.99), weight_decay=1e-4)
+    def __init__(self, weight: float, perceptual: PerceptualLoss) -> None:
+        self.weight, self.perceptual = weight, perceptual
+        self.discriminator = FeatureDiscriminator(CHANNELS[:NUM_MAPS])
+        self.optimizer = AdamW(self.discriminator.parameters(), 1e-3, betas=(0.0, 0.99), weight_decay=1e-4)
 
     def loss(
         self,
@@ -36,7 +37,6 @@ class Adversary:
         window: Window,
         reconstruction: Tensor,
         last_layer: Tensor,
-        step: int,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Update the discriminator, then return the generator's loss and what to log.
 
@@ -44,40 +44,36 @@ class Adversary:
             output, target: that window of faces (B, 3, H, W) in [-1, 1], of the same score (B,).
             reconstruction, last_layer: the hinge GAN is weighted against this loss by their gradients there.
         """
-        own = self._learn(accelerator, output.detach(), target, score, window, step)
+        own = self._learn(accelerator, output.detach(), target, score, window)
         self.discriminator.requires_grad_(False)
         with accelerator.autocast():
-            decision, fake = self.discriminator(differentiable_augmentation(output), score, window)
-            asked = -decision.float().mean()
-            matching = output.new_zeros(())
-            if self.has_matching:
-                with torch.no_grad():
-                    _, real = self.discriminator(target, score, window)
-                _, fake = self.discriminator(output, score, window)
-                matching = feature_matching(fake, real)
+            decisions = self.discriminator(self._seen(differentiable_augmentation(output)), score, window)
         self.discriminator.requires_grad_(True)
+        asked = -mean_decision(decisions).mean()
         # The gradient at the picture is computed once; seen from the generator, the loss is linear in the picture.
         (gradient,) = torch.autograd.grad(asked, output, retain_graph=True)
         adversarial = (output * gradient).sum()
         weight = self.weight * adaptive_weight(reconstruction, adversarial, last_layer)
-        values = {"gan": asked.detach(), "gan_weight": weight, "discriminator": own}
-        return weight * adversarial + FEATURE_MATCHING * matching, values
+        return weight * adversarial, {"gan": asked.detach(), "gan_weight": weight, "discriminator": own}
 
-    def _learn(
-        self, accelerator: Accelerator, made: Tensor, real: Tensor, score: Tensor, window: Window, step: int
-    ) -> Tensor:
-        both = differentiable_augmentation(torch.cat([real, made]))
+    def _learn(self, accelerator: Accelerator, made: Tensor, real: Tensor, score: Tensor, window: Window) -> Tensor:
+        with torch.no_grad(), accelerator.autocast():
+            both = self._seen(differentiable_augmentation(torch.cat([real, made])))
+        real_seen = [x[: len(real)].requires_grad_() for x in both]
         with accelerator.autocast():
-            decisions, _ = self.discriminator(both, torch.cat([score, score]), window)
-        loss = hinge_loss(*decisions.chunk(2))
-        if step % PENALTY_EVERY == 0:
-            loss = loss + PENALTY * PENALTY_EVERY * self._penalty(real, score, window)
-        update(accelerator, self.optimizer, loss)
+            decisions = self.discriminator(real_seen, score, window)
+            loss = hinge_loss(decisions, self.discriminator([x[len(real) :] for x in both], score, window))
+        penalty = _penalty(decisions, real_seen)
+        update(accelerator, self.optimizer, loss + PENALTY * penalty)
         return loss.detach()
 
-    def _penalty(self, real: Tensor, score: Tensor, window: Window) -> Tensor:
-        """R1: squared gradient at real pictures (Mescheder et al. 2018, arXiv 1801.04406), per pixel."""
-        real = real.detach().requires_grad_()
-        decisions, _ = self.discriminator(real, score, window)
-        (gradient,) = torch.autograd.grad(decisions.mean((1, 2, 3)).sum(), real, create_graph=True)
-        return gradient.square().sum((1, 2, 3)).mean()
+    def _seen(self, images: Tensor) -> list[Tensor]:
+        return self.perceptual.features(images)[:NUM_MAPS]
+
+
+def _penalty(decisions: list[Tensor], seen: list[Tensor]) -> Tensor:
+    """R1: squared gradient at real faces (Mescheder et al. 2018, arXiv 1801.04406), taken at their features, which
+    costs no way back through the network that made them; a map's own place is what counts, so per place."""
+    total = torch.stack([decision.float().sum() for decision in decisions]).sum()
+    gradients = torch.autograd.grad(total, seen, create_graph=True)
+    return torch.stack([gradient.float().square().sum(1).mean() for gradient in gradients]).mean()

@@ -72,7 +72,6 @@ class AutoencoderStage:
     Args:
         is_trained: the network comes from an earlier run and is trained on.
         encoder_only: train nothing but the encoder of such a network.
-        perceptual: a perceptual loss; without one, the discriminator's features stand in.
     """
 
     @staticmethod
@@ -83,11 +82,11 @@ class AutoencoderStage:
         self,
         network: CodeRestorer,
         metric: SeverityNet,
+        perceptual: PerceptualLoss,
         steps: int,
         seed: int = 0,
         is_trained: bool = False,
         encoder_only: bool = False,
-        perceptual: PerceptualLoss | None = None,
     ) -> None:
         if encoder_only and not is_trained:
             raise TrainingError("an encoder alone can only be trained for a network that is trained already.")
@@ -102,7 +101,7 @@ class AutoencoderStage:
         for book in network.codebooks:
             book.requires_grad_(False)
         self.perceptual = perceptual
-        self.adversary = Adversary(GAN, has_matching=perceptual is None)
+        self.adversary = Adversary(GAN, perceptual)
         self.average = Averaged(self.network)
         self.metric = metric.eval().requires_grad_(False)
         learnt = list(self.network.encoder.parameters())
@@ -124,8 +123,7 @@ class AutoencoderStage:
 
     def start(self, accelerator: Accelerator, faces: Tensor) -> None:
         self.threshold = hq_threshold(self.metric.to(accelerator.device), faces)
-        if self.perceptual is not None:
-            self.perceptual.to(accelerator.device)
+        self.perceptual.to(accelerator.device)
 
     def step(self, accelerator: Accelerator, batch: Sample, step: int) -> dict[str, Tensor]:
         with torch.no_grad(), accelerator.autocast():
@@ -154,7 +152,7 @@ class AutoencoderStage:
         target = window.cut(target)
         with accelerator.autocast():
             output = generate_window(self.network, window, z_used, z, {}, 0.0, adain=False)
-            likeness = z.new_zeros(()) if self.perceptual is None else self.perceptual(output, target).mean()
+            likeness = self.perceptual(output, target).mean()
         reconstruction = reconstruction_loss(output, target) + PERCEPTUAL * likeness
         loss = reconstruction + COMMITMENT * commitment
         # Where the HQ+ part was dropped from a face of high quality, the common part is not to pass for one.
@@ -168,7 +166,6 @@ class AutoencoderStage:
                 window,
                 reconstruction,
                 self.network.generator.last_layer,
-                step,
             )
             loss = loss + min(1.0, (progress - self.gan_from) / GAN_RAMP) * adversarial
             values |= logged

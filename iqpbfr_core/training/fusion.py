@@ -38,10 +38,11 @@ from .losses import gradient_loss, psnr, psnr_loss
 from .perceptual import PerceptualLoss
 from .window import draw_window, generate_window
 
-GAN = 0.1
+GAN = 0.2
 GAN_RAMP = 50  # steps
 PERCEPTUAL = 0.2
-QUALITY = 1.0
+CLOSEST = 0.4  # share of the perceptual loss that counts at w = 1, where squared error does
+QUALITY = 3.0
 QUALITY_EVERY = 3  # steps, since faces must be generated whole to be scored
 MAX_VARIED = 0.5  # share of a face's tokens; the trust region of `optimize_codes`
 LEAST_FIDELITY = 0.3
@@ -57,7 +58,6 @@ class FusionStage:
 
     Args:
         fidelity_only: train the fusion modules alone, on whole batches; what w = 0 gives stays as it is, bit for bit.
-        perceptual: a perceptual loss; without one, the discriminator's features stand in.
     """
 
     prepare = staticmethod(both_targets)
@@ -66,10 +66,10 @@ class FusionStage:
         self,
         network: CodeRestorer,
         metric: SeverityNet,
+        perceptual: PerceptualLoss,
         seed: int = 0,
         *,
         fidelity_only: bool = False,
-        perceptual: PerceptualLoss | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.network = network.requires_grad_(False)
@@ -78,10 +78,10 @@ class FusionStage:
         self.fidelity_only = fidelity_only
         groups = [{"params": list(network.fuse_convs_dict.requires_grad_(True).parameters()), "lr": 5e-4}]
         if not fidelity_only:
-            groups.append({"params": list(network.generator.requires_grad_(True).parameters()), "lr": 1e-4})
+            groups.append({"params": list(network.generator.requires_grad_(True).parameters()), "lr": 2e-4})
         self.average = Averaged(network)
-        self.looks = Adversary(GAN, has_matching=perceptual is None)
-        self.likeness = Adversary(GAN, has_matching=perceptual is None)
+        self.looks = Adversary(GAN, perceptual)
+        self.likeness = Adversary(GAN, perceptual)
         self.modules: dict[str, nn.Module] = {
             "network": network,
             "average": self.average.module,
@@ -96,8 +96,7 @@ class FusionStage:
 
     def start(self, accelerator: Accelerator, faces: Tensor) -> None:
         self.metric.to(accelerator.device)
-        if self.perceptual is not None:
-            self.perceptual.to(accelerator.device)
+        self.perceptual.to(accelerator.device)
 
     def step(self, accelerator: Accelerator, batch: Sample, step: int) -> dict[str, Tensor]:
         half = 0 if self.fidelity_only else len(batch["lq"]) // 2
@@ -140,17 +139,17 @@ class FusionStage:
         wanted = window.cut(target)
         with accelerator.autocast(), _frozen(self.network.generator):
             face = generate_window(self.network, window, z_q, z, skips, w.to(z_q)[:, None, None, None], adain=True)
-            likeness = self._likeness(face, wanted)
+            likeness = self.perceptual(face, wanted)
         error = (face - wanted).abs().mean((1, 2, 3)) + gradient_loss(face, wanted)
         is_free = w < 1
         pixels = (0.1 * psnr_loss(face, wanted) + error).mean()
-        loss = pixels + PERCEPTUAL * (likeness * is_free).mean()
+        loss = pixels + PERCEPTUAL * torch.where(is_free, likeness, CLOSEST * likeness).mean()
         values = {"psnr": psnr(face[~is_free], wanted[~is_free]), "likeness": likeness.detach().mean()}
         values["gan_close"] = loss.new_zeros(())
         if is_free.any():
             last = self.network.fuse_convs_dict.get_parameter(f"{max(self.network.config.fusion)}.shift.2.weight")
             adversarial, more = self.likeness.loss(
-                accelerator, face[is_free], wanted[is_free], score[is_free], window, loss, last, step
+                accelerator, face[is_free], wanted[is_free], score[is_free], window, loss, last
             )
             loss = loss + min(1.0, step / GAN_RAMP) * adversarial
             values["gan_close"] = more["gan"]
@@ -164,12 +163,12 @@ class FusionStage:
         wanted = window.cut(target)
         with accelerator.autocast():
             face = generate_window(self.network, window, z_q, z, {}, 0.0, adain=True)
-            likeness = self._likeness(face, wanted).mean()
+            likeness = self.perceptual(face, wanted).mean()
         small, small_wanted = (F.avg_pool2d(image, 4) for image in (face, wanted))
         loss = F.l1_loss(small, small_wanted) + gradient_loss(small, small_wanted, scales=2) + PERCEPTUAL * likeness
         values = {"looks": loss.detach()}
         adversarial, more = self.looks.loss(
-            accelerator, face, wanted, score, window, loss, self.network.generator.last_layer, step
+            accelerator, face, wanted, score, window, loss, self.network.generator.last_layer
         )
         loss, values = loss + min(1.0, step / GAN_RAMP) * adversarial, values | more | {"quality": loss.new_zeros(())}
         if step % QUALITY_EVERY == 0:
@@ -179,10 +178,6 @@ class FusionStage:
             loss = loss + QUALITY * quality
             values["quality"] = QUALITY_EVERY * quality.detach()
         return loss, values
-
-    def _likeness(self, face: Tensor, wanted: Tensor) -> Tensor:
-        """(B,) perceptual distances; 0 without a perceptual loss."""
-        return face.new_zeros(len(face)) if self.perceptual is None else self.perceptual(face, wanted)
 
     @torch.no_grad()
     def samples(self, faces: Tensor) -> Tensor:

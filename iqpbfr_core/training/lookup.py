@@ -39,12 +39,13 @@ INDEX_WEIGHT = 0.5
 SMOOTHING = 0.1  # of the codes' labels: neighbours of the nearest code are nearly as right
 LEARNT = ("encoder", "feature_modulation", "feat_emb", "position_emb", "ft_layers", "idx_pred_layer", "score_embed")
 SPREAD_WEIGHT = 0.5  # AdaIN takes the spread of the features, and the L2 alone shrinks it: contrast would fade
+INPUTS = ("mild", "full", "moderate", "heavy")  # presets of degradation
 SCORED = 2  # faces of a batch that are decoded and scored, where there is a quality weight
 
 
 def degraded(face: Tensor, seed: int) -> Tensor:
-    """An input for training: (3, H, W) in [0, 1], every second sample `full`, the others `mild`."""
-    return apply(face[None], [draw("full" if seed % 2 else "mild", seed, face.shape[-1])])[0]
+    """An input for training: (3, H, W) in [0, 1], a quarter of the samples by each of `INPUTS`."""
+    return apply(face[None], [draw(INPUTS[seed % len(INPUTS)], seed, face.shape[-1])])[0]
 
 
 def restored_pair(face: Tensor, seed: int) -> Sample:

