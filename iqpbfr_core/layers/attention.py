@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .modulation import modulate, zero_linear
 from .residual import group_norm
 
 
@@ -99,11 +100,7 @@ class TransformerLayer(nn.Module):
         self.linear2 = operations.Linear(mlp_dim, dim)
         self.norm1 = operations.LayerNorm(dim)
         self.norm2 = operations.LayerNorm(dim)
-        self.modulation = None
-        if condition_dim is not None:
-            self.modulation = operations.Linear(condition_dim, 6 * dim)
-            nn.init.zeros_(self.modulation.weight)
-            nn.init.zeros_(self.modulation.bias)
+        self.modulation = None if condition_dim is None else zero_linear(condition_dim, 6 * dim, operations)
 
     def forward(self, x: Tensor, position: Tensor, condition: Tensor | None = None) -> Tensor:
         """x: (B, N, C), position: (B, N, C), condition: (B, condition_dim) -> (B, N, C)."""
@@ -111,8 +108,8 @@ class TransformerLayer(nn.Module):
             x = x + self.self_attn(self.norm1(x), position)
             return x + self._mlp(self.norm2(x))
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(condition))[:, None].chunk(6, dim=-1)
-        x = x + gate1 * self.self_attn(self.norm1(x) * (1 + scale1) + shift1, position)
-        return x + gate2 * self._mlp(self.norm2(x) * (1 + scale2) + shift2)
+        x = x + gate1 * self.self_attn(modulate(self.norm1(x), shift1, scale1), position)
+        return x + gate2 * self._mlp(modulate(self.norm2(x), shift2, scale2))
 
     def _mlp(self, x: Tensor) -> Tensor:
         return self.linear2(F.gelu(self.linear1(x)))

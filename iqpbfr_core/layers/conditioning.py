@@ -10,14 +10,27 @@ from torch import Tensor, nn
 NUM_FREQUENCIES = 4
 
 
-class ContinuousScore(nn.Module):
-    """A score in [0, 1] to a vector: Fourier features, then an MLP. `None` gives the learned null condition."""
+class ScoreEmbedding(nn.Module):
+    """A score in [0, 1] to a vector: Fourier features, then an MLP."""
 
     def __init__(self, dim: int, operations: Any = nn) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
             operations.Linear(1 + 2 * NUM_FREQUENCIES, dim), nn.SiLU(), operations.Linear(dim, dim)
         )
+
+    def embed(self, score: Tensor, like: Tensor) -> Tensor:
+        """score (B,) -> (B, dim), in the dtype and on the device of `like`."""
+        s = score.to(device=like.device, dtype=torch.float32)[:, None]
+        phase = s * (math.pi * torch.arange(1, NUM_FREQUENCIES + 1, device=like.device) / 2)
+        return self.mlp(torch.cat([s, phase.sin(), phase.cos()], dim=1).to(like.dtype))
+
+
+class ContinuousScore(ScoreEmbedding):
+    """A score's embedding, or for `None` a learned null condition."""
+
+    def __init__(self, dim: int, operations: Any = nn) -> None:
+        super().__init__(dim, operations)
         self.null = nn.Parameter(torch.zeros(dim))
 
     def forward(self, score: Tensor | None, batch: int, like: Tensor, keep: Tensor | None = None) -> Tensor:
@@ -28,9 +41,7 @@ class ContinuousScore(nn.Module):
         null = self.null.to(like).expand(batch, -1)
         if score is None:
             return null
-        s = score.to(device=like.device, dtype=torch.float32)[:, None]
-        phase = s * (math.pi * torch.arange(1, NUM_FREQUENCIES + 1, device=like.device) / 2)
-        embedded = self.mlp(torch.cat([s, phase.sin(), phase.cos()], dim=1).to(like.dtype))
+        embedded = self.embed(score, like)
         if keep is None:
             return embedded
         return torch.where(keep[:, None].bool(), embedded, null)
