@@ -10,6 +10,7 @@ import functools
 import hashlib
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -137,10 +138,7 @@ class Restorer:
 
         Made from the signs of the entries, which survive a conversion to half precision.
         """
-        digest = hashlib.sha256()
-        for book in self.network.codebooks:
-            digest.update(torch.signbit(book.embedding.weight.detach()).cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return sign_digest(book.embedding.weight for book in self.network.codebooks)
 
     @functools.cached_property
     def supports(self) -> Supports:
@@ -166,7 +164,9 @@ class Restorer:
         """
         supports, notes = self.supports, []
         if quality is not None and supports.quality is None and quality != 1:
-            notes.append(f"{self.config.family} takes no quality score, so quality has no effect.")
+            notes.append(
+                f"{self.config.family} takes no quality score, so quality has no effect without a score adapter."
+            )
         elif quality is not None and supports.quality is not None:
             low, high = supports.quality
             if not low <= quality <= high:
@@ -287,7 +287,8 @@ class Restorer:
         weight = self._check_fidelity(fidelity, features.z)
         adain = self.supports.adain if adain is None else adain
         z = self.network.condition(features.z, quality)
-        return self.network.generate(z_q, z, features.skips, weight, adain)
+        with self.network.telling(quality):
+            return self.network.generate(z_q, z, features.skips, weight, adain)
 
     @torch.no_grad()
     def restore(
@@ -301,12 +302,13 @@ class Restorer:
     ) -> Tensor:
         """Encode, look up and decode in one call; arguments as there, and fidelity None is the model's own default.
 
-        A model without codes restores in one go, and has no settings.
+        A model without codes restores in one go; guidance and alpha have no meaning there.
         """
         fidelity = self.supports.default_fidelity if fidelity is None else fidelity
         features = self.encode(images)
         if not self.supports.codes:
-            return from_network(self.generate(features.z, features, None, fidelity, adain))
+            score = self._check_quality(quality, len(images))
+            return from_network(self.generate(features.z, features, score, fidelity, adain))
         return self.decode(self.lookup(features, quality, guidance, alpha), features, fidelity, adain)
 
     def prepare(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -421,6 +423,14 @@ def _check_features(features: Features) -> None:
             "these features hold NaN or infinity: in half precision some models overflow. Load the model in float32 or "
             "bfloat16."
         )
+
+
+def sign_digest(weights: Iterable[Tensor]) -> str:
+    """16 characters that tell weights apart by their signs."""
+    digest = hashlib.sha256()
+    for weight in weights:
+        digest.update(torch.signbit(weight.detach()).cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _describe(values: Tensor) -> str:

@@ -23,6 +23,7 @@ _OTHER_KINDS = (
     ("body.0.rdb1.conv1.weight", _UPSCALER),
     ("RRDB_trunk.0.RDB1.conv1.weight", _UPSCALER),
     ("layers.0.residual_group.blocks.0", _UPSCALER),
+    ("embedding.mlp.0.weight", "this is a score adapter: open it with Load Score Adapter (models/iqpbfr_adapters)"),
 )
 # By tensors that restorers have, too, or others of their families: asked only when no family was found.
 _TENSORS = (

@@ -26,6 +26,7 @@ FLOORS = (
     "strangers",
     "checkpoint",
     "restorer",
+    "adapters",
     "codes",
     "pyiqa_metrics",
     "quality",

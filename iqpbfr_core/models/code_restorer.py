@@ -21,10 +21,11 @@ from ..layers.adain import adain as adaptive_instance_norm
 from ..layers.attention import TransformerLayer
 from ..layers.conditioning import BinnedScores, ContinuousScore, score_bin
 from ..layers.fusion import FidelityFusion
+from ..layers.modulation import modulate, zero_linear
 from ..layers.residual import channel_affine, group_norm
 from .autoencoder import Encoder, Generator, Window, levels
 from .codebook import Codebook, to_map, to_tokens
-from .family import Family, Network, StateDict, count, square_root
+from .family import Family, Network, Site, StateDict, count, square_root, transformer_sites
 
 HEAD_DIM = 64
 # IQPIR's trained scores, (lowest, best) per table. Of the 10 bins of one score FFHQ fills 5 to 9, and its authors ask for
@@ -54,9 +55,7 @@ class CodeRestorer(Network):
         elif config.conditioning == "adaln":
             self.score_embed = ContinuousScore(dim, operations)
             if config.tells_features:
-                self.feature_modulation = operations.Linear(dim, 2 * config.code_dim)
-                nn.init.zeros_(self.feature_modulation.weight)
-                nn.init.zeros_(self.feature_modulation.bias)
+                self.feature_modulation = zero_linear(dim, 2 * config.code_dim, operations)
 
         self.position_emb = nn.Parameter(torch.zeros(config.num_tokens, dim))
         self.feat_emb = operations.Linear(config.code_dim, dim)
@@ -106,6 +105,10 @@ class CodeRestorer(Network):
         )
 
     @property
+    def sites(self) -> tuple[Site, ...]:
+        return transformer_sites(self.config)
+
+    @property
     def _task(self) -> str:
         """Only CodeFormer's two special models leave out fusion at 256 px; inpainting has half the codes."""
         if self.config.family != "codeformer" or self.config.fusion != (32, 64, 128):
@@ -139,7 +142,7 @@ class CodeRestorer(Network):
         if self.config.conditioning == "adaln" and self.config.tells_features:
             condition = nn.functional.silu(self.score_embed(score, len(z), z, keep))
             shift, scale = self.feature_modulation(condition)[..., None, None].chunk(2, dim=1)
-            return z * (1 + scale) + shift
+            return modulate(z, shift, scale)
         if score is None or self.config.conditioning not in ("add", "add_multi"):
             return z
         tables: Any = [self.score_embed] if self.config.conditioning == "add" else self.score_embed

@@ -14,7 +14,7 @@ from ..config import RestorerConfig
 from ..layers.attention import CrossAttentionBlock, TransformerLayer
 from .code_restorer import HEAD_DIM
 from .codebook import Codebook, to_tokens
-from .family import Family, SingleBook, StateDict, count
+from .family import Family, SingleBook, Site, StateDict, count, transformer_sites
 from .vqgan import Decoder, Encoder, dims
 
 FUSION_HEADS = 8  # of the attention between the encoders; not in the file
@@ -56,6 +56,10 @@ class DAEFR(SingleBook):
     @property
     def codebook(self) -> Codebook:
         return self.vqvae.Fixed_quantize
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return transformer_sites(self.config)
 
     def encode(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         degraded = self.vqvae.quant_conv(self.vqvae.encoder(images)[0])

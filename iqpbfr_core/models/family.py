@@ -3,6 +3,7 @@
 Every family has one file in this folder; `checkpoint` tries their `FAMILY` in order.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,26 @@ from ..config import RestorerConfig, Supports
 from .codebook import Codebook, to_map, to_tokens
 
 StateDict = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place that a score adapter modulates.
+
+    Attributes:
+        name: of the module whose output it is.
+        dim: its channels.
+        is_gate: it is scaled alone, as the branch of a residual layer is.
+    """
+
+    name: str
+    dim: int
+    is_gate: bool = False
+
+    @property
+    def num_values(self) -> int:
+        """A scale per channel, and a shift where it is no gate."""
+        return self.dim if self.is_gate else 2 * self.dim
 
 
 class Network(nn.Module):
@@ -48,6 +69,15 @@ class Network(nn.Module):
     def codebooks(self) -> tuple[Codebook, ...]:
         """In the order of the logits' and indices' last axis."""
         return ()
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Layers that a score adapter modulates."""
+        return ()
+
+    def telling(self, score: Tensor | None) -> contextlib.AbstractContextManager[None]:
+        """A context in which `generate` knows the score, for networks whose layers are told it from outside."""
+        return contextlib.nullcontext()
 
     def encode(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         """(B, 3, R, R) -> features z (B, C, t, t) and skips {key: map}."""
@@ -121,6 +151,16 @@ class Family:
     keys: tuple[str, ...]
     read_config: Callable[[StateDict], RestorerConfig]
     build: Callable[[RestorerConfig, Any], Network]
+
+
+def transformer_sites(config: RestorerConfig) -> tuple[Site, ...]:
+    """Of CodeFormer's `ft_layers`, what AdaLN modulates: both norms' outputs, and a gate on both branches."""
+    parts = {"norm1": False, "self_attn": True, "norm2": False, "linear2": True}
+    return tuple(
+        Site(f"ft_layers.{layer}.{part}", config.lookup_dim, is_gate)
+        for layer in range(config.lookup_layers)
+        for part, is_gate in parts.items()
+    )
 
 
 def square_root(number: float) -> int:

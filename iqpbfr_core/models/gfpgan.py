@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import RestorerConfig, Supports
-from .family import Family, Network, StateDict, count
+from .family import Family, Network, Site, StateDict, count
 
 BASE_SIDE = 4  # of StyleGAN's constant input
 SLOPE = 0.2
@@ -155,6 +155,11 @@ class GFPGAN(Network):
     @property
     def supports(self) -> Supports:
         return Supports(codes=False)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The styles of all layers."""
+        return (Site("final_linear", 2 * len(self.config.widths) * self.config.code_dim),)
 
     def encode(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         x = F.leaky_relu(self.conv_body_first(images), SLOPE)

@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..config import RestorerConfig
+from ..layers.attention import CrossAttentionBlock
 from .codebook import Codebook
-from .family import Family, SingleBook, StateDict
+from .family import Family, SingleBook, Site, StateDict
 from .vqgan import Decoder, Encoder, dims
 
 
@@ -31,6 +32,12 @@ class RestoreFormer(SingleBook):
     @property
     def codebook(self) -> Codebook:
         return self.quantize
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """What the decoder's attention makes of codes and of the encoder's maps."""
+        blocks = ((name, m) for name, m in self.decoder.named_modules() if isinstance(m, CrossAttentionBlock))
+        return tuple(Site(f"decoder.{name}", block.proj_out.out_channels) for name, block in blocks)
 
     def encode(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         z, skips = self.encoder(images)

@@ -13,7 +13,7 @@ from ..config import RestorerConfig
 from ..layers.residual import ResidualBlock, group_norm
 from ..layers.texture_warping import TextureWarping, shrink
 from .codebook import Codebook
-from .family import Family, SingleBook, StateDict, count
+from .family import Family, SingleBook, Site, StateDict, count
 
 INPUT_DIM = 32  # features of the input that guide the warping
 TOKEN_SIDE = 16  # fully convolutional; this is what it was trained at
@@ -158,6 +158,12 @@ class VQFRv1(SingleBook):
     def codebook(self) -> _Quantiser:
         (quantiser,) = self.quantizer.quantize_dict.values()  # type: ignore[operator, union-attr]
         return quantiser  # type: ignore[return-value]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """What the main decoder makes of warped texture and of what is below it."""
+        levels = zip(self.main_decoder.decoder_dict, self.config.widths[-2::-1], strict=True)
+        return tuple(Site(f"main_decoder.decoder_dict.{name}", width) for name, width in levels)
 
     def encode(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         """Skips: the images themselves, to which the texture is warped."""

@@ -12,7 +12,7 @@ from ..layers.attention import AttentionBlock
 from ..layers.residual import Downsample, ResidualBlock, Upsample, group_norm
 from ..layers.texture_warping import TextureWarping, shrink
 from .codebook import Codebook, to_tokens
-from .family import Family, SingleBook, StateDict, count
+from .family import Family, SingleBook, Site, StateDict, count
 
 INPUT_DIM = 32  # features of the input that guide the warping
 TOKEN_SIDE = 16  # attention everywhere in this model means 16 x 16 tokens
@@ -143,6 +143,12 @@ class VQFRv2(SingleBook):
     @property
     def supports(self) -> Supports:
         return Supports(fidelity=True, default_fidelity=0.0)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """What the main branch makes of warped texture and of what is below it."""
+        levels = zip(self.main_branch.decoder_dict, self.config.widths[-2::-1], strict=True)
+        return tuple(Site(f"main_branch.decoder_dict.{name}", width) for name, width in levels)
 
     def encode(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         """Skips: the images themselves, to which the texture is warped."""

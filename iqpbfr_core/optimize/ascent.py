@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import MetricError
 from ..image import from_network
+from ..models.autoencoder import Generator
 from ..restorer import Codes, Features, Restorer
 from .best import Best, Evaluation
 from .objective import Score, measure, name_of, own_score
@@ -90,15 +91,15 @@ def climb(
 
 @contextlib.contextmanager
 def _checkpointing(restorer: Restorer, is_wanted: bool) -> Iterator[None]:
-    generator = getattr(restorer.network, "generator", None)  # RestoreFormer has none of that kind
-    if generator is None or not is_wanted:
-        yield
-        return
-    generator.is_checkpointed = True
+    """Only the code-prediction family's generators can do without their activations."""
+    generators = [m for m in restorer.network.modules() if isinstance(m, Generator)] if is_wanted else []
+    for generator in generators:
+        generator.is_checkpointed = True
     try:
         yield
     finally:
-        generator.is_checkpointed = False
+        for generator in generators:
+            generator.is_checkpointed = False
 
 
 @dataclass(frozen=True)
