@@ -44,8 +44,12 @@ SCORED = 2  # faces of a batch that are decoded and scored, where there is a qua
 
 
 def degraded(face: Tensor, seed: int) -> Tensor:
-    """An input for training: (3, H, W) in [0, 1], a quarter of the samples by each of `INPUTS`."""
-    return apply(face[None], [draw(INPUTS[seed % len(INPUTS)], seed, face.shape[-1])])[0]
+    """An input for training: (3, H, W) in [0, 1], a quarter of the samples by each of `INPUTS`.
+
+    Which one is drawn, not counted: seeds go up within a batch, and a place in it must say nothing of the input.
+    """
+    preset = INPUTS[int(torch.randint(len(INPUTS), (1,), generator=torch.Generator().manual_seed(seed + 2)))]
+    return apply(face[None], [draw(preset, seed, face.shape[-1])])[0]
 
 
 def restored_pair(face: Tensor, seed: int) -> Sample:

@@ -14,14 +14,14 @@ from networks import make_network
 
 from iqpbfr_core import image
 from iqpbfr_core.checkpoint import load_network
-from iqpbfr_core.degradation import gaussian_blur
+from iqpbfr_core.degradation import Degradation, gaussian_blur
 from iqpbfr_core.errors import InputError, TrainingError
 from iqpbfr_core.image import write_image
 from iqpbfr_core.models.autoencoder import Window
 from iqpbfr_core.models.code_restorer import CodeRestorer
 from iqpbfr_core.models.severity import SeverityNet
 from iqpbfr_core.quality import load_severity
-from iqpbfr_core.training import flaws, fusion, severity
+from iqpbfr_core.training import flaws, fusion, lookup, severity
 from iqpbfr_core.training.adversary import Adversary
 from iqpbfr_core.training.autoencoder import AutoencoderStage
 from iqpbfr_core.training.data import FaceSamples
@@ -472,3 +472,11 @@ def test_a_checkpoint_of_another_stage_is_refused(data, tmp_path):
     run(_stage("metric"), _config(data, tmp_path / "run", 1))
     with pytest.raises(TrainingError, match="another stage"):
         run(_stage("fusion"), _config(data, tmp_path / "run", 2))
+
+
+def test_a_place_in_a_batch_says_nothing_of_the_input(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(lookup, "draw", lambda preset, *_: drawn.append(preset) or Degradation())
+    for seed in range(400):
+        lookup.degraded(torch.zeros(3, 8, 8), seed)
+    assert all(drawn[place::8].count(preset) > 3 for place in range(8) for preset in lookup.INPUTS)
