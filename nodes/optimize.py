@@ -1,5 +1,7 @@
 """Optimize Codes, Restore to Target Quality."""
 
+import weakref
+
 import torch
 from comfy_api.latest import io
 from torch import Tensor
@@ -9,6 +11,7 @@ from ..iqpbfr_core.figure import line_plot
 from ..iqpbfr_core.image import to_pil
 from ..iqpbfr_core.optimize import OptimizationResult, WeightedMean, WorstOf, optimize_codes, restore_to_target
 from ..iqpbfr_core.optimize import Progress as State
+from . import unfinished
 from .bridge import Progress, chunk_size, load_weights, management, on_device, over_faces, to_comfy, to_faces
 from .decode import adain_input
 from .schema import CATEGORY, require_choice, search_aliases
@@ -105,7 +108,7 @@ class OptimizeCodes(io.ComfyNode):
                 CODES.Output(
                     "codes",
                     display_name="codes",
-                    tooltip="The best codes found, for Decode Face. Interrupting keeps the best so far and goes on.",
+                    tooltip="The best codes found, for Decode Face. Interrupting hands on the best so far; running again goes on searching.",
                 ),
                 io.Image.Output("image", display_name="image", tooltip="The faces they decode to."),
                 io.Image.Output(
@@ -120,6 +123,10 @@ class OptimizeCodes(io.ComfyNode):
                 io.String.Output("text", display_name="text", tooltip="What was reached, face by face."),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs) -> int:
+        return unfinished.fingerprint(inputs)
 
     @classmethod
     def execute(
@@ -141,6 +148,19 @@ class OptimizeCodes(io.ComfyNode):
     ) -> io.NodeOutput:
         base_codes.check_same_model(features.model)
         require_choice("combine", combine, COMBINATIONS)
+        widgets = {
+            "steps": steps,
+            "max_changed": max_changed,
+            "prior_weight": prior_weight,
+            "codebook": codebook,
+            "fidelity": fidelity,
+            "adain": adain,
+            "target_score": target_score,
+            "noise": noise,
+            "seed": seed,
+            "combine": combine,
+        }
+        before = unfinished.left_by(widgets, base_codes)
         restorer = features.model.restorer
         settings = restorer.settings(fidelity=fidelity, adain=adain)
         progress = Progress(1)
@@ -154,7 +174,7 @@ class OptimizeCodes(io.ComfyNode):
                 base_codes.codes.to(restorer.device),
                 features.features.to(restorer.device),
                 first if second is None else COMBINATIONS[combine]([first, second]),
-                steps,
+                before.steps_left if before else steps,
                 books=codebook,
                 prior_weight=prior_weight,
                 max_changed=max_changed,
@@ -165,8 +185,10 @@ class OptimizeCodes(io.ComfyNode):
                 seed=seed,
                 chunk=max(1, chunk_size(restorer) // 4),  # gradients keep the activations
                 callback=lambda state: _show(state, progress),
+                go_on_from=None if before is None else before.found,
             )
         rest = management.intermediate_device()
+        unfinished.keep(_what_is_left(result, widgets, base_codes, before.steps_left if before else steps))
         best = _running_mean(result)
         return io.NodeOutput(
             FaceCodes(base_codes.model, result.codes.to(rest)),
@@ -175,6 +197,17 @@ class OptimizeCodes(io.ComfyNode):
             best,
             "\n".join([*settings.notes, report(result)]),
         )
+
+
+def _what_is_left(
+    result: OptimizationResult, widgets: unfinished.Settings, start: FaceCodes, steps: int
+) -> unfinished.Search | None:
+    """What running again is to go on with; None if no face was interrupted."""
+    is_interrupted = torch.tensor([reason == "interrupted" for reason in result.stop_reasons])
+    if not is_interrupted.any():
+        return None
+    done = result.trace.scores[:, is_interrupted].isfinite().sum(0).min().item() - 1  # row 0 is the start
+    return unfinished.Search(widgets, weakref.ref(start), result.codes.to("cpu"), max(1, steps - int(done)))
 
 
 def _show(state: State, progress: Progress) -> bool:

@@ -58,9 +58,11 @@ def climb(
     features: Features,
     score: Score,
     plan: Plan,
-    make_search: Callable[[Restorer, Codes, Features], Search],
+    make_search: Callable[[Restorer, Codes, Features, slice], Search],
 ) -> list[Best]:
     """Climb chunk by chunk and return the best of each. Works inside `torch.inference_mode()` too.
+
+    `make_search` gets the codes and features of some faces, and which of the batch they are.
 
     Once interrupted, the faces of later chunks are only decoded and scored as they are.
     """
@@ -75,7 +77,7 @@ def climb(
         stack.enter_context(_checkpointing(restorer, plan.checkpointing))
         for number, faces in enumerate(chunks):
             some_codes, some_features = own_codes(codes[faces]), own_features(features[faces])
-            search = make_search(restorer, some_codes, some_features)
+            search = make_search(restorer, some_codes, some_features, faces)
             chunk = _Chunk(restorer, some_codes, some_features, score, plans[number], search)
             is_interrupted = any("interrupted" in best.stop_reasons for best in found)
 

@@ -8,7 +8,6 @@ codes, and so works on any restorer with a codebook, a stock CodeFormer included
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import torch
@@ -50,6 +49,7 @@ def optimize_codes(
     chunk: int | None = None,
     checkpointing: bool = False,
     callback: Callback | None = None,
+    go_on_from: Codes | None = None,
 ) -> OptimizationResult:
     """Search for codes whose decoded faces score higher; never returns a face that scores lower than it did.
 
@@ -72,6 +72,7 @@ def optimize_codes(
         chunk: faces worked on at once; None = all. Less needs less memory.
         checkpointing: recompute the generator's activations instead of storing them: less memory, more time.
         callback: called after every evaluation; see `Callback`.
+        go_on_from: what an interrupted search for the same faces had found; its steps come on top.
 
     Raises:
         InputError: an argument out of range, or codes that do not fit the model.
@@ -85,16 +86,28 @@ def optimize_codes(
     check_range("max_changed", max_changed, 0, 1)
     check_range("learning_rate", learning_rate, 0)
     check_range("noise", noise, 0)
-    search = partial(
-        CodeSearch,
-        num_candidates=candidates,
-        is_free=_free_books(books, restorer.config.num_books),
-        prior_weight=prior_weight,
-        max_changed=max_changed,
-        learning_rate=learning_rate,
-        noise=noise,
-        seed=seed,
-    )
+    is_free = _free_books(books, restorer.config.num_books)
+    if go_on_from is not None and go_on_from.indices.shape != codes.indices.shape:
+        raise InputError(
+            f"go_on_from holds codes {tuple(go_on_from.indices.shape)}, the start {tuple(codes.indices.shape)}: they must "
+            "be of the same faces."
+        )
+
+    def search(restorer: Restorer, some_codes: Codes, some_features: Features, faces: slice) -> CodeSearch:
+        return CodeSearch(
+            restorer,
+            some_codes,
+            some_features,
+            num_candidates=candidates,
+            is_free=is_free,
+            prior_weight=prior_weight,
+            max_changed=max_changed,
+            learning_rate=learning_rate,
+            noise=noise,
+            seed=seed,
+            reached=None if go_on_from is None else go_on_from.indices[faces],
+        )
+
     found = climb(restorer, codes, features, score, plan, search)
     indices = torch.cat([best.state for best in found])
     return OptimizationResult(**vars(merge(found)), codes=codes.with_indices(indices.reshape(codes.indices.shape)))
@@ -126,6 +139,7 @@ class CodeSearch:
         learning_rate: float,
         noise: float,
         seed: int,
+        reached: Tensor | None = None,
     ) -> None:
         self.network, self.like, self.alpha = restorer.network, features.z, codes.alpha
         self.prior_weight, self.noise = prior_weight, noise
@@ -144,6 +158,10 @@ class CodeSearch:
         self.prior = logits.gather(2, self.candidates).log_softmax(2)
         theta = self.prior.clone()
         theta[:, :, 0] = theta.amax(2)  # the start may have been chosen against the odds
+        self.goes_on = reached is not None
+        if reached is not None:
+            is_reached = self.candidates == reached.to(start.device).reshape(start.shape)
+            theta = torch.where(is_reached, theta.amax(2, keepdim=True) + learning_rate, theta)
         self.theta = theta.requires_grad_()
         self.optimizer = torch.optim.Adam([self.theta], learning_rate)
 
@@ -162,7 +180,9 @@ class CodeSearch:
     def update(self) -> None:
         assert self.theta.grad is not None
         self.theta.grad.mul_(self.is_free)
-        self.optimizer.step()
+        if not self.goes_on:  # else this gradient belongs to the start, and what was reached is still to be seen
+            self.optimizer.step()
+        self.goes_on = False
         self.optimizer.zero_grad()
 
     @torch.no_grad()

@@ -1,7 +1,6 @@
 """Baseline: climb the score in the continuous latent. What the generator was never shown, the metric may still like."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,7 +41,11 @@ def ascend_latent(
     consistency = None if lq is None else Consistency(lq, lq_weight, degrade)
     plan = Plan(steps, patience, target, fidelity, adain, consistency, chunk, checkpointing, callback)
     check_range("learning_rate", learning_rate, 0)
-    found = climb(restorer, codes, features, as_score(metric), plan, partial(LatentSearch, learning_rate=learning_rate))
+
+    def search(restorer: Restorer, some_codes: Codes, some_features: Features, _: slice) -> LatentSearch:
+        return LatentSearch(restorer, some_codes, some_features, learning_rate=learning_rate)
+
+    found = climb(restorer, codes, features, as_score(metric), plan, search)
     return LatentResult(**vars(merge(found)), z_q=torch.cat([best.state for best in found]))
 
 

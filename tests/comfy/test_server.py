@@ -268,7 +268,17 @@ def test_optimising_raises_the_score_and_interrupting_keeps_the_best(comfy, prom
     comfy.post("/interrupt", {})
     run = comfy.wait(prompt_id)
     assert run.is_success, run.error
-    assert "ended by interrupted" in run.history["outputs"]["12"]["text"][0]
+    text = run.history["outputs"]["12"]["text"][0]
+    assert "ended by interrupted" in text
+
+    prompt_id = comfy.submit(graph)  # the same again: it goes on, and is not taken from the cache
+    time.sleep(8)
+    comfy.post("/interrupt", {})
+    run = comfy.wait(prompt_id)
+    again = run.history["outputs"]["12"]["text"][0]
+    assert "ended by interrupted" in again
+    reached, better = (float(re.search(r"-> ([\d.]+)", line)[1]) for line in (text, again))
+    assert better >= reached
 
 
 def test_optimised_codes_decode_to_the_image_shown(comfy, prompt):

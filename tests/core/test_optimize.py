@@ -162,6 +162,20 @@ def test_an_interruption_keeps_the_best_so_far(start, how, chunk):
     assert (result.scores[reached] > result.start_scores[reached]).any()
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_an_interrupted_search_goes_on_from_what_it_had_found(start, chunk):
+    stopped = optimize_codes(*start, contrast, 4, max_changed=0.2, callback=lambda p: p.done < 5)
+    going = optimize_codes(*start, contrast, 1, max_changed=0.2, go_on_from=stopped.codes, chunk=chunk)
+    assert (going.scores >= stopped.scores - 1e-6).all()
+    torch.testing.assert_close(going.start_scores, stopped.start_scores)
+    assert (going.trace.changed <= 0.2 + 1e-6).all()
+
+
+def test_a_search_does_not_go_on_from_codes_of_other_faces(start):
+    with pytest.raises(InputError, match="same faces"):
+        optimize_codes(*start, contrast, 1, go_on_from=start[1][:2])
+
+
 def test_other_exceptions_of_a_callback_pass_through(start):
     def callback(progress):
         raise ZeroDivisionError
