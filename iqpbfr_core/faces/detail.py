@@ -1,5 +1,7 @@
 """The photo's own detail, where it is finer than a model can draw, and faces as sharp and grainy as what surrounds them."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,16 +10,19 @@ from ..image import to_grey
 
 _LIMIT = 2.0  # crop pixels: the blur that leaves what models draw well
 _WINDOW = 11  # pixels over which a band's energy is measured
-_FLAT = 0.2  # share of a face that is flat at the least: what energy is there is noise and JPEG's blocks
-_NOISE, _DETAIL = 1.8, 3.0  # times that energy: up to the first it is noise, from the second on detail
+_FINEST = 1.0  # photo pixels: the blur that takes the finest octave away
+_FLAT = 0.1  # share of a face that is flat at the least: what energy is there is noise and JPEG's blocks
+_NOISE, _DETAIL = 3.0, 6.0  # times that energy: up to the first it is noise, from the second on detail
+_GRAINY = 0.2  # share of flat parts from which the grain of surroundings is measured
 _FINER = (0.8, 1.2)  # energy of the photo's band over the restored face's: below, the photo is the blurred one
 _LEAST = 1000  # pixels that tell how sharp and grainy something is
 _RAMP = 0.25  # how far beyond the photo's own sampling a crop's has to be for its detail to be kept whole
 
 
 def keep_detail(photo: Tensor, face: Tensor, pixels_per_crop_pixel: float, amount: float) -> Tensor:
-    """A restored face with the photo's own finest band, where that is more than noise.
+    """A restored face with the photo's own finest octaves, each where it is more than noise.
 
+    Noise is mostly in the finest octave and a portrait's detail in the others, so what is kept is asked of each by itself.
     Nothing changes where the model sees all of the photo (a crop as fine as it), nor where the photo is softer than what
     the model drew.
 
@@ -30,13 +35,27 @@ def keep_detail(photo: Tensor, face: Tensor, pixels_per_crop_pixel: float, amoun
     if amount == 0:
         return face
     sigma = _LIMIT * pixels_per_crop_pixel
-    theirs, ours = photo - blur(photo, sigma), face - blur(face, sigma)
-    energy, drawn = _energy(theirs), _energy(ours)
-    noise = _noise(photo, energy)
-    is_detail = ((energy / noise - _NOISE) / (_DETAIL - _NOISE)).clamp(0, 1)
-    ratio = (energy - noise).clamp(min=0).mean() / drawn.mean().clamp(min=1e-9)
+    seen = drawn = missing = torch.zeros_like(face)
+    for theirs, ours in zip(_octaves(photo, sigma), _octaves(face, sigma), strict=True):
+        energy = _energy(theirs)
+        is_detail = ((energy / _noise(photo, energy) - _NOISE) / (_DETAIL - _NOISE)).clamp(0, 1)
+        seen, drawn, missing = seen + theirs, drawn + ours, missing + is_detail * (theirs - ours)
+    energy = _energy(seen)
+    ratio = (energy - _noise(photo, energy)).clamp(min=0).mean() / _energy(drawn).mean().clamp(min=1e-9)
     is_finer = ((ratio - _FINER[0]) / (_FINER[1] - _FINER[0])).clamp(0, 1)
-    return face + amount * is_finer * is_detail * (theirs - ours)
+    return face + amount * is_finer * missing
+
+
+def _octaves(images: Tensor, sigma: float) -> Iterator[Tensor]:
+    """What blurs of 1, 2, 4, ... pixels take away one after the other, down to a blur of `sigma`."""
+    limit = _FINEST
+    while True:
+        limit = sigma if 2 * limit > sigma else limit
+        softer = blur(images, limit)
+        yield images - softer
+        if limit == sigma:
+            return
+        images, limit = softer, 2 * limit
 
 
 def match_surroundings(photo: Tensor, face: Tensor, share: Tensor, amount: float, seed: int = 0) -> Tensor:
@@ -72,7 +91,7 @@ def _grain(images: Tensor, where: Tensor) -> Tensor:
     """Variance of the noise in flat parts, of the luma; a 3 x 3 blur takes out a ninth of it."""
     finest = images - F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
     energy = _energy(finest)[where]
-    return energy[:: 1 + len(energy) // 2**20].quantile(_FLAT) * 9 / 8
+    return energy[:: 1 + len(energy) // 2**20].quantile(_GRAINY) * 9 / 8
 
 
 def _noise(photo: Tensor, energy: Tensor) -> Tensor:

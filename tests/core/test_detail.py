@@ -1,9 +1,12 @@
 """The photo's own detail survives a model of few pixels; its noise, its blur and its blocks do not."""
 
+import math
+
+import pytest
 import torch
 import torch.nn.functional as F
 
-from iqpbfr_core.faces.detail import blur, keep_detail, match_surroundings
+from iqpbfr_core.faces.detail import _octaves, blur, keep_detail, match_surroundings
 from iqpbfr_core.image import resize, to_grey
 
 SIDE, SCALE = 384, 6.0  # a face of 384 px through a model of 64
@@ -45,10 +48,24 @@ def test_a_sharp_portrait_stays_sharp():
     assert gradient_energy(drawn(photo)) < gradient_energy(half) < gradient_energy(photo)
 
 
-def test_a_noisy_portrait_does_not_get_its_noise_back():
-    noisy = (portrait() + 0.04 * torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+@pytest.mark.parametrize("level", [0.02, 0.04, 0.1])
+def test_a_noisy_portrait_does_not_get_its_noise_back(level):
+    """Little noise neither, although detail is stronger than it: their octaves differ."""
+    noise = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    noisy = (portrait() + level * noise).clamp(0, 1)
     kept = keep_detail(noisy, drawn(portrait()), SCALE, 1.0)
     assert noise_level(kept) < 0.4 * noise_level(noisy)
+
+
+@pytest.mark.parametrize("sigma", [2.0, 2.6, 12.0])
+def test_octaves_are_the_whole_band(sigma):
+    photo = portrait()
+    parts = list(_octaves(photo, sigma))
+    assert len(parts) == int(math.log2(sigma)) + 1
+    rest = photo - sum(parts)
+    for limit in (*[2.0**i for i in range(len(parts) - 1)], sigma):
+        photo = blur(photo, limit)
+    assert torch.allclose(rest, photo, atol=1e-5)
 
 
 def test_a_blurred_portrait_stays_restored():
