@@ -6,6 +6,7 @@ result.image                        # (B, 3, H, W), as large as the input
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -94,7 +95,8 @@ def restore_photo(
             frames, and their codes, where the model has any, change only for a reason.
         margin: how reluctant codes are to change from frame to frame; see `tracks.SteadyCodes`.
         batch_size: faces restored together.
-        progress: called with (done, all) after every batch; may raise to stop.
+        progress: called with (done, all) after every batch, and before each face is cut out, scored or pasted; may
+            raise to stop.
         detail: how much of the photo's own detail is kept where it is finer than the model can draw, in [0, 1].
         skip_above: faces whose score is at least this, in [0, 1], are left alone; None restores all.
         metric: what scores them, None = the built-in one.
@@ -121,7 +123,7 @@ def restore_photo(
     is_good = torch.zeros(len(faces), dtype=torch.bool)
     if skip_above is not None:
         check_range("skip_above", skip_above, 0, 1)
-        is_good = _scores(images, faces, side, metric or load_metric()) >= skip_above
+        is_good = _scores(images, faces, side, metric or load_metric(), progress) >= skip_above
     skipped, faces = faces[is_good], faces[~is_good]
     said = report.restored(found, is_small, torch.zeros_like(is_small).masked_scatter(~is_small, is_good), min_size)
     fidelity = restorer.supports.default_fidelity if fidelity is None else fidelity
@@ -131,7 +133,8 @@ def restore_photo(
         steady = tracks.SteadyCodes(numbers, margin) if restorer.supports.codes else None
 
     matrices = alignment.align(faces, side)
-    crops = alignment.crop(seen, faces, side, matrices, restorer.device)
+    ask = partial(progress, 0, len(faces)) if progress else None
+    crops = alignment.crop(seen, faces, side, matrices, restorer.device, ask)
     if upscale is not None:
         for index in (faces.widths < min_size).nonzero()[:, 0].tolist():
             crops[index] = _upscaled_crop(seen, faces[[index]], side, upscale).to(crops)
@@ -160,14 +163,21 @@ def restore_photo(
         matrices = alignment.rescale(matrices, *faces.scale_in(canvas, "the background"))
         mask = None if mask is None else resize(mask, (canvas.shape[2], canvas.shape[3]))
     detail = 0.0 if restorer.supports.task == "inpaint" else detail  # what is filled is no detail
-    image, opacity = paste(canvas, restored, faces, matrices, shown, visibility, mask, detail, match)
+    ask = partial(progress, len(faces), len(faces)) if progress else None
+    image, opacity = paste(canvas, restored, faces, matrices, shown, visibility, mask, detail, match, ask)
     return PhotoResult(image, faces, opacity, crops, restored, skipped, said)
 
 
-def _scores(images: Tensor, faces: Faces, side: int, metric: Metric) -> Tensor:
+def _scores(
+    images: Tensor, faces: Faces, side: int, metric: Metric, progress: Callable[[int, int], None] | None
+) -> Tensor:
     """(N,) scores of the faces as they are, on the CPU."""
-    crops = alignment.crop(images, faces, side)
-    return torch.tensor([metric(crop.float()).item() for crop in crops.split(1)])
+    scores = []
+    for number in range(len(faces)):
+        if progress is not None:
+            progress(0, len(faces))
+        scores.append(metric(alignment.crop(images, faces[[number]], side).float()).item())
+    return torch.tensor(scores)
 
 
 def _upscaled_crop(images: Tensor, face: Faces, side: int, upscale: Callable[[Tensor], Tensor]) -> Tensor:

@@ -97,7 +97,8 @@ class CropFaces(io.ComfyNode):
                 "there is no face to crop. Lower confidence or min_size in Detect Faces, or use Restore Photo, which "
                 "passes pictures without faces through."
             )
-        return io.NodeOutput(to_comfy(alignment.crop(images, faces, crop_size, device=management.get_torch_device())))
+        device, ask = management.get_torch_device(), management.throw_exception_if_processing_interrupted
+        return io.NodeOutput(to_comfy(alignment.crop(images, faces, crop_size, device=device, progress=ask)))
 
 
 def feather_input() -> io.Float.Input:

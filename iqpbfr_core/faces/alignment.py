@@ -4,6 +4,7 @@ A matrix (2, 3) maps crop pixels to frame pixels. Both are measured from the edg
 template serves every crop size and a frame scaled by k needs nothing but its matrices scaled by k.
 """
 
+from collections.abc import Callable
 from math import ceil, floor
 
 import torch
@@ -84,6 +85,7 @@ def crop(
     crop_size: int,
     matrices: Tensor | None = None,
     device: torch.device | None = None,
+    progress: Callable[[], None] | None = None,
 ) -> Tensor:
     """Aligned faces (N, 3, crop_size, crop_size) from frames (B, 3, H, W), bicubic, without aliasing.
 
@@ -93,6 +95,7 @@ def crop(
         crop_size: side in pixels.
         matrices: from `align`; computed when None.
         device: where to compute and leave the crops, None = the frames'. Only the faces' regions travel there.
+        progress: called before every face; may raise to stop.
 
     What lies outside the frame is mirrored. The crops have the frames' dtype.
     """
@@ -101,6 +104,8 @@ def crop(
     size = (int(images.shape[2]), int(images.shape[3]))
     crops = [images.new_empty(0, images.shape[1], crop_size, crop_size, device=device)]
     for frame, matrix, scale in zip(faces.frames.tolist(), matrices, pixels_per_crop_pixel(matrices), strict=True):
+        if progress is not None:
+            progress()
         left, top, right, bottom = region(matrix, crop_size, size)
         if right - left < 2 or bottom - top < 2:
             raise InputError(f"a face lies outside its frame of {size[1]}x{size[0]} pixels.")

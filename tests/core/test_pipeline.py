@@ -132,13 +132,23 @@ def test_faces_go_into_an_upscaled_background_at_its_scale(tiny, frames, faces):
 def test_progress_is_told_and_may_stop_the_work(tiny, frames, faces):
     seen = []
     restore_photo(frames, tiny, faces=faces, batch_size=2, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(2, 3), (3, 3)]
+    assert seen == [(0, 3)] * 3 + [(2, 3), (3, 3)] + [(3, 3)] * 3  # cut out, restored in two batches, pasted
 
-    def stop(done, total):
-        raise KeyboardInterrupt
 
+@pytest.mark.parametrize("allowed", range(11))
+def test_a_photo_can_be_stopped_at_every_face(tiny, frames, faces, allowed):
+    """While its faces are cut out to be scored, and to be restored, while they are restored and pasted."""
+    calls = []
+
+    def progress(done, total):
+        if len(calls) == allowed:
+            raise KeyboardInterrupt
+        calls.append(done)
+
+    options = {"skip_above": 1.0, "metric": lambda crop: crop.mean()}
     with pytest.raises(KeyboardInterrupt):
-        restore_photo(frames, tiny, faces=faces, progress=stop)
+        restore_photo(frames, tiny, faces=faces, batch_size=2, progress=progress, **options)
+    assert len(calls) == allowed
 
 
 def test_chosen_faces_alone_are_restored(tiny, frames, faces):
