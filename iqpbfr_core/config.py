@@ -58,7 +58,8 @@ class RestorerConfig:
         conditioning: how the lookup is told the score, one of CONDITIONINGS.
         score_bins: bins of each score embedding ("add": one number, "add_multi": one per metric).
         lookup_dim, lookup_layers, lookup_mlp_dim: the Transformer; heads are 64 wide.
-        fusion: pixel resolutions with a fidelity fusion module.
+        fusion: pixel resolutions with a fidelity fusion module. Behind a stem the encoder has no map at the full resolution;
+            fusion there is with the picture itself.
         tells_features: whether the score of an "adaln" model also scales and shifts the features.
         local_levels: levels of the generator, from the largest down, that scale and shift channels where the others
             normalise groups: there, a pixel depends on its neighbourhood alone, and training may look at a window.
@@ -101,7 +102,7 @@ class RestorerConfig:
         if self.resolution != self.token_side * self.head * 2 ** (len(self.widths) - 1):
             raise CheckpointError(f"resolution {self.resolution} does not fit {len(self.widths)} levels.")
         sides = [self.resolution // self.head // 2**level for level in range(len(self.widths) - 1)]
-        if not set(self.fusion) <= {side for side in sides if side <= self.resolution // self.stem}:
+        if not set(self.fusion) <= {s for s in sides if s <= self.resolution // self.stem or s == self.resolution}:
             raise CheckpointError(
                 f"fusion at {self.fusion} needs levels of encoder and generator there; they are {sides}."
             )
@@ -121,6 +122,11 @@ class RestorerConfig:
     def token_side(self) -> int:
         """Tokens along one side of the code map."""
         return self.resolution // (self.head * 2 ** (len(self.widths) - 1))
+
+    @property
+    def fuses_picture(self) -> bool:
+        """Whether the degraded picture is one of the maps that fidelity fuses."""
+        return self.stem > 1 and self.resolution in self.fusion
 
     @property
     def num_tokens(self) -> int:

@@ -10,9 +10,18 @@ from .residual import ResidualBlock, group_norm
 
 
 class FidelityFusion(nn.Module):
-    """generator + w * (scale * generator + shift), with scale and shift predicted from both feature maps."""
+    """generator + w * (scale * generator + shift), with scale and shift predicted from both feature maps.
 
-    def __init__(self, dim: int, operations: Any = nn, norm: Callable[[int, Any], nn.Module] = group_norm) -> None:
+    `dim` are the generator's channels, `encoder_dim` the other map's, as many unless given.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        operations: Any = nn,
+        norm: Callable[[int, Any], nn.Module] = group_norm,
+        encoder_dim: int | None = None,
+    ) -> None:
         super().__init__()
 
         def branch() -> nn.Sequential:
@@ -21,7 +30,7 @@ class FidelityFusion(nn.Module):
             nn.init.zeros_(last.bias)
             return nn.Sequential(operations.Conv2d(dim, dim, 3, padding=1), nn.LeakyReLU(0.2), last)
 
-        self.encode_enc = ResidualBlock(2 * dim, dim, operations, norm=norm)
+        self.encode_enc = ResidualBlock((encoder_dim or dim) + dim, dim, operations, norm=norm)
         self.scale = branch()
         self.shift = branch()
 
@@ -32,6 +41,6 @@ class FidelityFusion(nn.Module):
         return not (bool((norm.weight == 1).all()) and bool((norm.bias == 0).all()))
 
     def forward(self, encoder: Tensor, generator: Tensor, weight: float | Tensor) -> Tensor:
-        """encoder, generator: (B, C, H, W); weight: number or (B, 1, 1, 1) in [0, 1]."""
+        """encoder, generator: (B, encoder_dim, H, W), (B, dim, H, W); weight: number or (B, 1, 1, 1) in [0, 1]."""
         h = self.encode_enc(torch.cat([encoder, generator], dim=1))
         return generator + weight * (generator * self.scale(h) + self.shift(h))

@@ -41,6 +41,7 @@ class Encoder(nn.Module):
         widths, depths = config.encoder_widths, config.encoder_depths
         dim, side = widths[0], config.resolution // config.stem
         self.unshuffle = nn.PixelUnshuffle(config.stem)
+        self.keeps_picture = config.fuses_picture
         self.taps: dict[int, int] = {}  # block index -> pixel resolution
         blocks: list[nn.Module] = [operations.Conv2d(3 * config.stem**2, dim, 3, padding=1)]
         for level, (width, depth) in enumerate(zip(widths, depths, strict=True)):
@@ -61,7 +62,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
-        skips = {}
+        skips = {x.shape[-1]: x} if self.keeps_picture else {}
         x = self.unshuffle(x)
         for index, block in enumerate(self.blocks):
             x = block(x)

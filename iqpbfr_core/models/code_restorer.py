@@ -72,7 +72,8 @@ class CodeRestorer(Network):
     def _fusion(self, side: int, operations: Any) -> FidelityFusion:
         is_local = side * 2**self.config.local_levels > self.config.resolution // self.config.head
         norm = channel_affine if is_local else group_norm
-        return FidelityFusion(self.generator.tap_widths[side], operations, norm)
+        is_picture = self.config.fuses_picture and side == self.config.resolution
+        return FidelityFusion(self.generator.tap_widths[side], operations, norm, 3 if is_picture else None)
 
     @property
     def codebooks(self) -> tuple[Codebook, ...]:

@@ -17,6 +17,9 @@ ODD = {
     "tiny": TINY,
     "wide": dataclasses.replace(TINY, widths=(24, 32, 96), code_dim=48, lookup_mlp_dim=80, lookup_layers=3),
     "deep": dataclasses.replace(TINY, encoder_depths=(3, 1, 2), generator_depths=(1, 2, 3), fusion=(32,)),
+    "picture": dataclasses.replace(
+        TINY, head=1, widths=(16, 16, 32, 64), generator_depths=(1, 1, 1, 1), fusion=(16, 64), local_levels=2
+    ),
     "stem": dataclasses.replace(TINY, stem=4, encoder_depths=(1, 2), fusion=()),
     "codeformer": dataclasses.replace(
         TINY,

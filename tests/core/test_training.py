@@ -398,14 +398,15 @@ def test_flaws_grow_with_strength_and_leave_the_range(kind, faces):
 
 
 WINDOWED = dataclasses.replace(
-    TINY, widths=(16, 16, 32, 64), generator_depths=(1, 1, 1, 1), resolution=128, local_levels=2
+    TINY, head=1, widths=(16, 16, 32, 64), generator_depths=(1, 1, 1, 1), local_levels=2, fusion=(16, 32, 64)
 )
 
 
 def test_a_window_is_the_same_part_of_the_whole():
     network = make_network(WINDOWED).eval()
     z = torch.randn(2, 32, 8, 8)
-    skips = {16: torch.randn(2, 32, 16, 16), 32: torch.randn(2, 16, 32, 32)}
+    _, skips = network.encode(torch.randn(2, 3, 64, 64))
+    assert [skip.shape[1] for _, skip in sorted(skips.items())] == [32, 16, 3]  # at full size the picture itself
     whole = network.generate(z, z, skips, 1.0)
     for middle in (0, 3, 9):
         shown = Window(middle, middle, middle + 7, middle + 7, 16)
