@@ -151,6 +151,39 @@ def test_a_photo_can_be_stopped_at_every_face(tiny, frames, faces, allowed):
     assert len(calls) == allowed
 
 
+def test_two_hundred_faces_in_one_picture(tiny):
+    """Each is restored, what lies between them stays, and no batch is larger than asked."""
+    corners = [(x, y) for y in range(10, 600, 60) for x in range(10, 1200, 60)]
+    faces = upright([(x, y, x + 30, y + 30) for x, y in corners], (600, 1200))
+    coarse = torch.rand(1, 3, 40, 80, generator=torch.Generator().manual_seed(6))
+    photo = interpolate(coarse, size=(600, 1200), mode="bicubic").clamp(0, 1)
+    steps = []
+    told = {"progress": lambda done, total: steps.append(done)}
+    result = restore_photo(photo, tiny, lambda images: faces, batch_size=16, **told)
+    assert len(result.faces) == 200
+    assert result.report == ("200 faces restored",)
+    changed = (result.image != photo).any(1)[0]
+    assert all(changed[y : y + 30, x : x + 30].any() for x, y in corners)
+    assert torch.equal(result.image[:, :, :, 0], photo[:, :, :, 0])
+    assert sorted(set(steps)) == [*range(0, 200, 16), 200]
+
+
+def test_a_picture_of_twelve_thousand_pixels(tiny):
+    """The detector sees bounded pieces, and only the face's region changes."""
+    detector = load_detector()
+    seen = []
+    ask = detector.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    photo = torch.rand(1, 3, 300, 12_000, generator=torch.Generator().manual_seed(7)) * 0.1 + 0.4
+    restore_photo(photo, tiny, detector)
+    ask.remove()
+    assert seen
+    assert all(max(shape[2:]) <= 640 and shape[0] <= 8 for shape in seen)
+    face = upright([(11_800, 100, 11_900, 200)], (300, 12_000))
+    result = restore_photo(photo, tiny, faces=face)
+    assert torch.equal(result.image[..., :11_500], photo[..., :11_500])
+    assert not torch.equal(result.image[..., 11_800:11_900], photo[..., 11_800:11_900])
+
+
 def test_chosen_faces_alone_are_restored(tiny, frames, faces):
     chosen = selection.first(selection.sort(faces, "size"), 1)
     result = restore_photo(frames, tiny, faces=chosen)
