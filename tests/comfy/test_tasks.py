@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
+from formula import filled_weights
 from PIL import Image
-from server import NEEDS_RESTORER
+from server import NEEDS_RESTORER, ROOT
 from stand_ins import write_restorers
+
+PICTURES = ROOT / "pictures"
 
 
 @pytest.fixture
@@ -31,6 +35,45 @@ def test_a_face_gets_colour(comfy, prompt, restorers):
     coloured = saved(comfy, run, "4")
     assert coloured.shape == (512, 512, 3)
     assert (coloured.max(2) - coloured.min(2)).max() > 10
+
+
+def test_the_faces_of_a_grey_photo_get_colour_and_nothing_else(comfy, prompt, restorers):
+    Image.open(PICTURES / "group_photo.jpg").convert("L").convert("RGB").save(comfy.base / "input" / "grey.png")
+    graph = prompt("01 Restore a photo")
+    loader = next(node for node in graph.values() if node["class_type"] == "IQPBFR_LoadRestorer")
+    loader["inputs"]["model_name"] = "codeformer_colorization.pth"
+    picture = next(key for key, node in graph.items() if node["class_type"] == "IQPBFR_ExamplePicture")
+    graph[picture] = {"class_type": "LoadImage", "inputs": {"image": "grey.png"}}
+    photo = next(key for key, node in graph.items() if node["class_type"] == "IQPBFR_RestorePhoto")
+    graph["30"] = {"class_type": "SaveImage", "inputs": {"images": [photo, 0], "filename_prefix": "coloured"}}
+    graph["31"] = {"class_type": "MaskToImage", "inputs": {"mask": [photo, 1]}}
+    graph["32"] = {"class_type": "SaveImage", "inputs": {"images": ["31", 0], "filename_prefix": "where"}}
+    run = comfy.run(graph)
+    assert run.is_success, run.error
+    coloured, where = saved(comfy, run, "30"), saved(comfy, run, "32").max(2)
+    colour = coloured.max(2) - coloured.min(2)
+    assert colour[where > 200].mean() > 10
+    assert colour[where == 0].max() <= 1  # the mask is saved in 8 bits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "file"), [
+    ("13 Colorize a face", "codeformer_colorization.pth"), ("14 Fill a scratched face", "codeformer_inpainting.pth"),
+])  # fmt: skip
+def test_full_size_models_run(comfy, prompt, name, file):
+    """Of published size, filled by the formula that parity is tested with."""
+    weights = filled_weights("codeformer_colorization")
+    if "inpainting" in file:  # half the codes
+        weights = {
+            key: value[:512] if key in ("quantize.embedding.weight", "idx_pred_layer.1.weight") else value
+            for key, value in weights.items()
+        }
+    path = comfy.base / "models" / "facerestore_models" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"params_ema": weights}, path)
+    run = comfy.run(prompt(name))
+    path.unlink()
+    assert run.is_success, run.error
 
 
 def test_only_what_the_mask_marks_is_filled(comfy, prompt, restorers):
