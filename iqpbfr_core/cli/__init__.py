@@ -50,17 +50,18 @@ def _add_training() -> None:
     """The verbs that need the extra `train`. Without it they are there, and say so when they are called."""
     try:
         with needs("train", "this command"):
-            from . import evaluate, evidence, train
+            from . import benchmark, evaluate, evidence, train
     except MissingPackageError as error:
         missing = error
 
         def refuse(_: typer.Context) -> None:
             raise missing
 
-        for name in ("evaluate", "evidence", "train"):
+        for name in ("benchmark", "evaluate", "evidence", "train"):
             anything = {"ignore_unknown_options": True, "allow_extra_args": True}
             app.command(name, help=f"Not installed: {missing}", context_settings=anything)(refuse)
     else:
+        app.command("benchmark")(benchmark.benchmark)
         app.command("evaluate")(evaluate.evaluate)
         app.command("evidence")(evidence.evidence)
         app.add_typer(train.app, name="train")

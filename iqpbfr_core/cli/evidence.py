@@ -60,7 +60,7 @@ def evidence(
             metrics[name] = load_metric(name, where, folder)
         except WeightsNotFoundError as error:
             errors.print(f"{name} is left out: {error}")
-    detector, recogniser = _judge_file(landmarks, folder, RETINAFACE), _judge_file(identity, folder, RECOGNISER)
+    detector, recogniser = judge_file(landmarks, folder, RETINAFACE), judge_file(identity, folder, RECOGNISER)
     scene = prepare(
         restorer,
         files,
@@ -80,7 +80,7 @@ def evidence(
         output.print(f"{claim} {verdict}: {out / claim}.md")
 
 
-def _judge_file(given: Path | None, folder: Path | None, name: str) -> Path | None:
+def judge_file(given: Path | None, folder: Path | None, name: str) -> Path | None:
     """The file of a judge: as given, or from the folder of weights where it is there."""
     if given is None and folder is not None and (folder / name).exists():
         return folder / name

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from ..degradation import degrade
-from ..errors import MetricError
 from ..quality import Metric
 from ..restorer import Restorer
 from ..training.data import read_faces
+from .measures import psnr, raw_scores, ssim
 
 KINDS = ("lq", "restored", "gt")
 
@@ -27,17 +26,6 @@ class Result:
 
     def mean(self, kind: str, measure: str) -> float:
         return float(np.nanmean(self.scores[kind, measure]))
-
-
-def psnr(image: Tensor, reference: Tensor) -> float:
-    """Peak signal to noise ratio in dB over RGB, (3, H, W) in [0, 1]."""
-    return float(peak_signal_noise_ratio(reference.numpy(), image.numpy(), data_range=1.0))
-
-
-def ssim(image: Tensor, reference: Tensor) -> float:
-    """Structural similarity over RGB, (3, H, W) in [0, 1]."""
-    similarity = structural_similarity(reference.numpy(), image.numpy(), channel_axis=0, data_range=1.0)
-    return float(similarity)  # type: ignore[arg-type]
 
 
 @torch.inference_mode()
@@ -66,7 +54,7 @@ def evaluate_restorer(
                 for name, measure in (("psnr", psnr), ("ssim", ssim)):
                     scores.setdefault((kind, name), []).extend(measure(i, r) for i, r in zip(images, gt, strict=True))
             for name, metric in metrics.items():
-                scores.setdefault((kind, name), []).extend(_raw_scores(metric, images))
+                scores.setdefault((kind, name), []).extend(raw_scores(metric, images))
         columns += [torch.cat(faces, 1) for faces in zip(lq, restored, gt, strict=True)]
     shown = columns[:num_shown]
     half = max(1, (len(shown) + 1) // 2)
@@ -74,14 +62,3 @@ def evaluate_restorer(
     if len(shown) == 2 * half:
         rows.append(torch.cat(shown[half:], 2))
     return Result({key: np.asarray(values) for key, values in scores.items()}, torch.cat(rows, 1))
-
-
-def _raw_scores(metric: Metric, images: Tensor) -> list[float]:
-    """One value per face; a face the metric cannot score counts as missing, not as zero."""
-    values = []
-    for image in images.split(1):
-        try:
-            values.append(metric.raw(image).item())
-        except MetricError:
-            values.append(float("nan"))
-    return values

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...figure import labelled_grid, line_plot
 from ...optimize import Progress, ascend_latent, optimize_codes
-from ..benchmark import psnr
+from ..measures import psnr
 from ..spectrum import out_of_band
 from ..statistics import mean_interval
 from .scene import Finding, Scene

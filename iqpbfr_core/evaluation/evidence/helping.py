@@ -5,7 +5,7 @@ import numpy as np
 from ...degradation import degrade
 from ...errors import InputError
 from ...figure import labelled_grid
-from ..benchmark import psnr
+from ..measures import psnr
 from ..statistics import mean_interval
 from .scene import Finding, Scene
 

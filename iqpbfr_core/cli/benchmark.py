@@ -1,0 +1,139 @@
+"""iqpbfr benchmark"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import typer
+from rich.progress import track
+
+from ..degradation import PRESETS
+from ..errors import InputError, WeightsNotFoundError
+from ..evaluation.comparison import Entrant, Model, Results, check_settings, compare, pair
+from ..evaluation.landmarks import LandmarkJudge
+from ..evaluation.likeness import FeatureJudge, IdentityJudge
+from ..evaluation.measures import PSNR, SSIM, Measure, by_identity, by_landmarks, by_likeness, by_metric
+from ..evaluation.published import SETS, PublishedSet
+from ..evaluation.report import summarise, write_report
+from ..image import read_image
+from ..quality import load_metric
+from ..restorer import load_restorer
+from ..training.data import list_images
+from .console import FIDELITY_HELP, MAX_SEED, check_word, choose_device, errors, output, settle
+from .evidence import RECOGNISER, RETINAFACE, judge_file
+
+MEASURES = ("psnr", "ssim", "identity", "perceptual", "lmd", "niqe", "piqe", "builtin")
+
+
+def benchmark(
+    data: Path | None = typer.Option(None, help="Original faces, aligned: a folder, or one with a sub-folder test."),
+    lq: Path | None = typer.Option(None, help="Degraded faces with the same file names; default: degrade --data."),
+    out: Path = typer.Option(
+        ..., "-o", "--out", help="Folder for faces, tables and index.html; called again, it goes on."
+    ),
+    restorer: list[str] = typer.Option([], help="'builtin' or a weight file; give the option once for each."),
+    results: list[str] = typer.Option([], help="NAME=FOLDER: somebody else's results, files named as the faces."),
+    measure: list[str] = typer.Option(
+        list(MEASURES), help=f"{', '.join(MEASURES)}, or any no-reference metric of `iqpbfr metrics`; once for each."
+    ),
+    published: str | None = typer.Option(
+        None, "--set", help=f"Check the count, and print what papers printed: {', '.join(s.name for s in SETS)}."
+    ),
+    preset: str = typer.Option("full", "--degradation", help=f"One of {', '.join(PRESETS)}."),
+    quality: float = typer.Option(1.0, min=0, max=1),
+    fidelity: float | None = typer.Option(None, min=0, max=1, help=FIDELITY_HELP),
+    seed: int = typer.Option(0, min=0, max=MAX_SEED, help="Of degradation and intervals."),
+    limit: int | None = typer.Option(None, min=1, help="Use only N faces, spread over all."),
+    batch_size: int = typer.Option(8, min=1),
+    weights: Path | None = typer.Option(
+        None, help="Folder with the weights of metrics and judges; default: DATA/../weights, then pyiqa's cache."
+    ),
+    landmarks: Path | None = typer.Option(None, help=f"RetinaFace weights; default: {RETINAFACE} in --weights."),
+    identity: Path | None = typer.Option(
+        None, help=f"Face recogniser (TorchScript); default: {RECOGNISER} in --weights."
+    ),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+) -> None:
+    """Compare restorers, and other people's results, on the same aligned faces."""
+    if data is None and lq is None:
+        raise InputError("there is nothing to restore: give --data, --lq or both.")
+    if not restorer and not results:
+        raise InputError("there is nobody to compare: give --restorer or --results, each as often as you like.")
+    check_word("--degradation", preset, PRESETS)
+    quoted = _published(published)
+    cases = pair(list_images(data, "test") if data else [], list_images(lq, "test") if lq else [])
+    if quoted is not None and len(cases) != quoted.count:
+        errors.print(f"Note: {quoted.name} has {quoted.count} faces, here are {len(cases)}: not the set papers quote.")
+    cases = cases[:: max(1, len(cases) // limit)][:limit] if limit else cases
+    home = (data or lq or Path()).parent / "weights"
+    folder = weights or (home if home.is_dir() else None)
+    measures = _measures(
+        measure, folder, judge_file(landmarks, folder, RETINAFACE), judge_file(identity, folder, RECOGNISER)
+    )
+    settings = {
+        "data": str(data), "lq": str(lq), "degradation": preset, "seed": seed, "quality": quality, "fidelity": fidelity,
+        "limit": limit, "batch size": batch_size,
+    }  # fmt: skip
+    check_settings(out, settings)
+    first = cases[0].original or cases[0].degraded
+    assert first is not None
+    side = read_image(first).shape[-1]
+    entrants: list[Entrant] = [_model(name, quality, fidelity, device) for name in restorer]
+    entrants += [_results(text) for text in results]
+
+    def progress(starts: Sequence[int], name: str) -> Iterable[int]:
+        return track(starts, name, console=errors, transient=True, disable=not errors.is_terminal)
+
+    found = compare(cases, entrants, measures, out, side, preset, seed, batch_size, progress)
+    title = f"{len(cases)} faces of {side} px, " + (
+        f"{preset} degradation, seed {seed}" if lq is None else f"degraded as in {lq.name}"
+    )
+    write_report(out, title, summarise(found, measures, seed), measures, [case.name for case in cases], quoted)
+    output.print((out / "table.md").read_text(), soft_wrap=True)
+    output.print(str(out / "index.html"), soft_wrap=True)
+
+
+def _published(name: str | None) -> PublishedSet | None:
+    if name is None:
+        return None
+    known = {known.name: known for known in SETS}
+    check_word("--set", name, known)
+    return known[name]
+
+
+def _measures(names: list[str], folder: Path | None, detector: Path | None, recogniser: Path | None) -> list[Measure]:
+    """Those that can be had; the others are named."""
+    own: dict[str, Callable[[], Measure]] = {"psnr": lambda: PSNR, "ssim": lambda: SSIM}
+    if recogniser is not None:
+        own["identity"] = lambda: by_identity(IdentityJudge(recogniser))
+    if detector is not None:
+        own |= {
+            "perceptual": lambda: by_likeness(FeatureJudge(detector)),
+            "lmd": lambda: by_landmarks(LandmarkJudge(detector)),
+        }
+    measures = []
+    for name in dict.fromkeys(names):
+        if name in own:
+            measures.append(own[name]())
+        elif name in ("identity", "perceptual", "lmd"):
+            needed = "--identity FILE" if name == "identity" else "--landmarks FILE"
+            errors.print(f"{name} is left out: it needs {needed}, or that file in --weights.")
+        else:
+            try:
+                measures.append(by_metric(name, load_metric(name, folder=folder)))
+            except WeightsNotFoundError as error:
+                errors.print(f"{name} is left out: {error}")
+    if not measures:
+        raise InputError("none of the measures can be had; see above.")
+    return measures
+
+
+def _model(name: str, quality: float, fidelity: float | None, device: str) -> Model:
+    restorer = load_restorer(name, choose_device(device))
+    return Model(name if name == "builtin" else Path(name).stem, restorer, settle(restorer, quality, fidelity, None))
+
+
+def _results(text: str) -> Results:
+    name, _, folder = text.partition("=")
+    if not name or not Path(folder).is_dir() or Path(name).name != name:
+        raise InputError(f"--results takes NAME=FOLDER with an existing folder, got {text!r}.")
+    return Results(name, {file.stem: file for file in list_images(Path(folder))})
