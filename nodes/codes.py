@@ -22,7 +22,7 @@ from ..iqpbfr_core.codes import (
 from ..iqpbfr_core.errors import InputError
 from ..iqpbfr_core.figure import colour_map, labelled_grid
 from .bridge import management, to_comfy
-from .schema import CATEGORY, search_aliases
+from .schema import CATEGORY, advanced, search_aliases
 from .sockets import CODES, RESTORER, FaceCodes, LoadedRestorer
 
 SUFFIX = ".codes.safetensors"
@@ -33,8 +33,8 @@ class BlendCodes(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_BlendCodes",
-            display_name="Blend Codes",
-            category=CATEGORY,
+            display_name="Blend Codes (IQP)",
+            category=f"{CATEGORY}/codes",
             description="Take codes from a second map inside a region or mask, for instance high-quality codes only around the eyes.",
             **search_aliases("mix codes", "regional restore"),
             inputs=[
@@ -46,11 +46,13 @@ class BlendCodes(io.ComfyNode):
                     default="everything",
                     tooltip="Part of the aligned face; a mask narrows it further.",
                 ),
-                io.Combo.Input(
-                    "codebook",
-                    options=list(BOOKS),
-                    default="both",
-                    tooltip="Which codes to take: both codebooks, only HQ+, or only the common one.",
+                advanced(
+                    io.Combo.Input(
+                        "codebook",
+                        options=list(BOOKS),
+                        default="both",
+                        tooltip="Which codes to take: both codebooks, only HQ+, or only the common one.",
+                    )
                 ),
                 io.Mask.Input(
                     "mask",
@@ -80,8 +82,8 @@ class PreviewCodes(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_PreviewCodes",
-            display_name="Preview Codes",
-            category=CATEGORY,
+            display_name="Preview Codes (IQP)",
+            category=f"{CATEGORY}/codes",
             description="See the code map: how sure the lookup was, where high-quality codes are used, and what changed.",
             **search_aliases("code map", "confidence"),
             is_output_node=True,
@@ -148,8 +150,8 @@ class SaveCodes(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_SaveCodes",
-            display_name="Save Codes",
-            category=CATEGORY,
+            display_name="Save Codes (IQP)",
+            category=f"{CATEGORY}/codes",
             description="Keep code maps in a small file in the output folder, 1 KB per face and codebook.",
             **search_aliases("export codes"),
             is_output_node=True,
@@ -191,8 +193,8 @@ class LoadCodes(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_LoadCodes",
-            display_name="Load Codes",
-            category=CATEGORY,
+            display_name="Load Codes (IQP)",
+            category=f"{CATEGORY}/codes",
             description="Read code maps that Save Codes wrote.",
             **search_aliases("import codes"),
             inputs=[

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .bridge import Progress, management, over_faces, tell, to_comfy
-from .schema import CATEGORY, search_aliases
+from .schema import CATEGORY, advanced, search_aliases
 from .sockets import CODES, FEATURES, FaceCodes, FaceFeatures
 
 
@@ -16,15 +16,19 @@ def fidelity_input() -> io.Float.Input:
         min=0.0,
         max=1.0,
         step=0.01,
+        display_mode=io.NumberDisplay.slider,
         tooltip="0 = quality first, from the codes alone; 1 = as close to the input as the model can. RestoreFormer ignores it.",
     )
 
 
 def adain_input() -> io.Boolean.Input:
-    return io.Boolean.Input(
-        "adain",
-        default=True,
-        tooltip="Match colour and contrast statistics to the input (AdaIN), as the models' authors do.",
+    return advanced(
+        io.Boolean.Input(
+            "adain",
+            display_name="follow input colours",
+            default=True,
+            tooltip="On: colours and contrast of the face follow the input, so that skin keeps its tone. Off: they are the model's own. (AdaIN)",
+        )
     )
 
 
@@ -33,8 +37,8 @@ class DecodeFace(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_DecodeFace",
-            display_name="Decode Face",
-            category=CATEGORY,
+            display_name="Decode Face (IQP)",
+            category=f"{CATEGORY}/blocks",
             description="Make faces from codes: the generator, with a fidelity knob towards the input.",
             **search_aliases("codebook decoder", "vq decode"),
             inputs=[

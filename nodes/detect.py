@@ -25,7 +25,7 @@ from .bridge import (
     to_images,
     to_mask,
 )
-from .schema import CATEGORY, check_choice, search_aliases
+from .schema import CATEGORY, advanced, check_choice, search_aliases
 from .sockets import DETECTOR, FACES, LoadedNetwork
 
 FILE_MARK = "file: "
@@ -42,8 +42,8 @@ class LoadDetector(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_LoadDetector",
-            display_name="Load Face Detector",
-            category=CATEGORY,
+            display_name="Load Face Detector (IQP)",
+            category=f"{CATEGORY}/loaders",
             description="Load RetinaFace, which finds faces and their eyes, nose and mouth.",
             **search_aliases("retinaface", "face detection model"),
             inputs=[
@@ -114,8 +114,8 @@ class DetectFaces(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_DetectFaces",
-            display_name="Detect Faces",
-            category=CATEGORY,
+            display_name="Detect Faces (IQP)",
+            category=f"{CATEGORY}/faces",
             description="Find all faces of photos or frames, large and small, each once.",
             **search_aliases("find faces", "face bbox", "retinaface"),
             inputs=[
@@ -129,6 +129,7 @@ class DetectFaces(io.ComfyNode):
                     min=0.05,
                     max=1.0,
                     step=0.01,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="How sure the detector must be. Lower finds more, and more that is no face.",
                 ),
                 io.Int.Input(
@@ -138,21 +139,25 @@ class DetectFaces(io.ComfyNode):
                     max=8192,
                     tooltip="Narrower faces are left out, in pixels of the photo.",
                 ),
-                io.Int.Input(
-                    "detection_size",
-                    default=640,
-                    min=64,
-                    max=4096,
-                    step=32,
-                    tooltip="Longest side, in pixels, at which the photo is looked at. Bounds memory, whatever the photo's size.",
+                advanced(
+                    io.Int.Input(
+                        "detection_size",
+                        default=640,
+                        min=64,
+                        max=4096,
+                        step=32,
+                        tooltip="Longest side, in pixels, at which the photo is looked at. Bounds memory, whatever the photo's size.",
+                    )
                 ),
-                io.Float.Input(
-                    "detail",
-                    default=2.0,
-                    min=0.0,
-                    max=16.0,
-                    step=0.5,
-                    tooltip="A second, tiled pass looks up to this many times closer and finds small faces; 1 and less turn it off.",
+                advanced(
+                    io.Float.Input(
+                        "detail",
+                        default=2.0,
+                        min=0.0,
+                        max=16.0,
+                        step=0.5,
+                        tooltip="A second, tiled pass looks up to this many times closer and finds small faces; 1 and less turn it off.",
+                    )
                 ),
             ],
             outputs=[
@@ -190,8 +195,8 @@ class SelectFaces(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_SelectFaces",
-            display_name="Select Faces",
-            category=CATEGORY,
+            display_name="Select Faces (IQP)",
+            category=f"{CATEGORY}/faces",
             description="Choose which faces go on: the largest, the third from the left, those under a mask.",
             **search_aliases("filter faces", "largest face", "pick face"),
             inputs=[
@@ -215,16 +220,25 @@ class SelectFaces(io.ComfyNode):
                     max=4096,
                     tooltip="At most so many faces of each frame, the first in the order.",
                 ),
-                io.Int.Input(
-                    "min_width", default=0, min=0, max=8192, tooltip="Leave out faces narrower than this, in pixels."
+                advanced(
+                    io.Int.Input(
+                        "min_width",
+                        default=0,
+                        min=0,
+                        max=8192,
+                        tooltip="Leave out faces narrower than this, in pixels.",
+                    )
                 ),
-                io.Float.Input(
-                    "min_confidence",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Leave out faces the detector was less sure of.",
+                advanced(
+                    io.Float.Input(
+                        "min_confidence",
+                        default=0.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.01,
+                        display_mode=io.NumberDisplay.slider,
+                        tooltip="Leave out faces the detector was less sure of.",
+                    )
                 ),
                 io.Mask.Input("mask", optional=True, tooltip="Optional: keep only faces at least half covered by it."),
             ],

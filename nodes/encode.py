@@ -21,8 +21,8 @@ class EncodeFace(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_EncodeFace",
-            display_name="Encode Face",
-            category=CATEGORY,
+            display_name="Encode Face (IQP)",
+            category=f"{CATEGORY}/blocks",
             description="See what is in a degraded face: the codebook encoder. Done once; quality is chosen afterwards.",
             **search_aliases("codebook encoder", "vq encode"),
             inputs=[

@@ -18,7 +18,7 @@ from .bridge import (
     not_a_restorer,
     restorer_files,
 )
-from .schema import CATEGORY, check_choice, require_choice, search_aliases
+from .schema import CATEGORY, advanced, check_choice, require_choice, search_aliases
 from .sockets import METRIC, RESTORER, LoadedNetwork
 
 
@@ -27,8 +27,8 @@ class LoadRestorer(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_LoadRestorer",
-            display_name="Load Face Restorer",
-            category=CATEGORY,
+            display_name="Load Face Restorer (IQP)",
+            category=f"{CATEGORY}/loaders",
             description="Load a face restoration model: the built-in one, or a file of CodeFormer, IQPIR, RestoreFormer, DAEFR, VQFR, GFPGAN or GPEN (ONNX).",
             **search_aliases("codeformer", "restoreformer", "face model loader"),
             inputs=[
@@ -37,11 +37,13 @@ class LoadRestorer(io.ComfyNode):
                     options=[BUILTIN, *restorer_files()],
                     tooltip="Files from models/iqpbfr and models/facerestore_models. The family is found from the file's contents.",
                 ),
-                io.Combo.Input(
-                    "precision",
-                    options=list(PRECISIONS),
-                    default="auto",
-                    tooltip="auto follows ComfyUI's policy for this machine. Half precision saves memory.",
+                advanced(
+                    io.Combo.Input(
+                        "precision",
+                        options=list(PRECISIONS),
+                        default="auto",
+                        tooltip="auto follows ComfyUI's policy for this machine. Half precision saves memory.",
+                    )
                 ),
             ],
             outputs=[
@@ -67,8 +69,8 @@ class LoadMetric(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_LoadMetric",
-            display_name="Load IQA Metric",
-            category=CATEGORY,
+            display_name="Load IQA Metric (IQP)",
+            category=f"{CATEGORY}/loaders",
             description="Load a no-reference image quality metric. Scores lie in [0, 1], 1 is best, whatever the metric's own scale.",
             **search_aliases("iqa", "pyiqa", "quality model"),
             inputs=[

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..iqpbfr_core.restorer import Codes
 from .bridge import Progress, management, over_faces, tell
-from .schema import CATEGORY, search_aliases
+from .schema import CATEGORY, advanced, search_aliases
 from .sockets import CODES, FEATURES, FaceCodes, FaceFeatures
 
 
@@ -16,6 +16,7 @@ def quality_input(id: str = "quality", default: float = 1.0) -> io.Float.Input:
         min=0.0,
         max=1.0,
         step=0.01,
+        display_mode=io.NumberDisplay.slider,
         tooltip="Wanted quality score, 1 = the best the model knows. Models without a score (CodeFormer, RestoreFormer) ignore it.",
     )
 
@@ -25,44 +26,54 @@ class LookUpCodes(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_LookUpCodes",
-            display_name="Look Up Codes",
-            category=CATEGORY,
+            display_name="Look Up Codes (IQP)",
+            category=f"{CATEGORY}/blocks",
             description="Predict the codes of a face of the wanted quality: the quality-conditioned Transformer lookup.",
             **search_aliases("quality lookup", "code prediction", "transformer lookup"),
             inputs=[
                 FEATURES.Input("features", tooltip="From Encode Face."),
                 quality_input(),
-                io.Float.Input(
-                    "guidance",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.1,
-                    tooltip="Above 1 pushes further towards the wanted quality, 1 is off. Only the built-in kind of model has it.",
+                advanced(
+                    io.Float.Input(
+                        "guidance",
+                        display_name="quality push",
+                        default=1.0,
+                        min=0.0,
+                        max=10.0,
+                        step=0.1,
+                        tooltip="Above 1 exaggerates what the wanted quality changes: crisper skin and hair, in the end overdone. 1 is off. Only the built-in kind of model has it. (guidance)",
+                    )
                 ),
-                io.Float.Input(
-                    "alpha",
-                    default=1.0,
-                    min=0.0,
-                    max=2.0,
-                    step=0.05,
-                    tooltip="Weight of the high-quality codebook, relative to what the model was trained with. No effect with one codebook.",
+                advanced(
+                    io.Float.Input(
+                        "alpha",
+                        display_name="rich detail",
+                        default=1.0,
+                        min=0.0,
+                        max=2.0,
+                        step=0.05,
+                        tooltip="How much the face is enriched by the high-quality codebook: 0 plain and soft, 1 as the model was trained, above that skin, hair and eyes get harder. No effect with one codebook. (alpha)",
+                    )
                 ),
-                io.Float.Input(
-                    "temperature",
-                    default=0.0,
-                    min=0.0,
-                    max=2.0,
-                    step=0.05,
-                    tooltip="0 takes the likeliest code everywhere; above, codes are drawn and the face varies with the seed.",
+                advanced(
+                    io.Float.Input(
+                        "temperature",
+                        default=0.0,
+                        min=0.0,
+                        max=2.0,
+                        step=0.05,
+                        tooltip="0 takes the likeliest code everywhere; above, codes are drawn and the face varies with the seed.",
+                    )
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**31 - 1,
-                    control_after_generate=False,
-                    tooltip="Of the drawing; no effect at temperature 0.",
+                advanced(
+                    io.Int.Input(
+                        "seed",
+                        default=0,
+                        min=0,
+                        max=2**31 - 1,
+                        control_after_generate=False,
+                        tooltip="Of the drawing; no effect at temperature 0.",
+                    )
                 ),
             ],
             outputs=[

@@ -14,7 +14,7 @@ from ..iqpbfr_core.optimize import Progress as State
 from . import unfinished
 from .bridge import Progress, chunk_size, load_weights, management, on_device, over_faces, to_comfy, to_faces
 from .decode import adain_input
-from .schema import CATEGORY, require_choice, search_aliases
+from .schema import CATEGORY, advanced, require_choice, search_aliases
 from .sockets import CODES, FEATURES, METRIC, RESTORER, FaceCodes, FaceFeatures, LoadedNetwork, LoadedRestorer
 
 COMBINATIONS = {"mean": WeightedMean, "worst": WorstOf}
@@ -25,8 +25,8 @@ class OptimizeCodes(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_OptimizeCodes",
-            display_name="Optimize Codes",
-            category=CATEGORY,
+            display_name="Optimize Codes (IQP)",
+            category=f"{CATEGORY}/quality",
             description="Search the code map for faces a quality metric scores higher. Every step is made of real codes, so it stays a face; the result never scores lower than the start.",
             **search_aliases("improve quality", "iqa optimisation"),
             inputs=[
@@ -46,21 +46,26 @@ class OptimizeCodes(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="Largest share of tokens that may change: how far the face may go from the start.",
                 ),
-                io.Float.Input(
-                    "prior_weight",
-                    default=0.1,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="How strongly to stay with what the lookup thought likely.",
+                advanced(
+                    io.Float.Input(
+                        "prior_weight",
+                        default=0.1,
+                        min=0.0,
+                        max=10.0,
+                        step=0.01,
+                        tooltip="How strongly to stay with what the lookup thought likely.",
+                    )
                 ),
-                io.Combo.Input(
-                    "codebook",
-                    options=list(BOOKS),
-                    default="both",
-                    tooltip="Which codes may change; models with one codebook have only both.",
+                advanced(
+                    io.Combo.Input(
+                        "codebook",
+                        options=list(BOOKS),
+                        default="both",
+                        tooltip="Which codes may change; models with one codebook have only both.",
+                    )
                 ),
                 io.Float.Input(
                     "fidelity",
@@ -68,40 +73,50 @@ class OptimizeCodes(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="Decode with this fidelity while searching; use the same in Decode Face.",
                 ),
                 adain_input(),
-                io.Float.Input(
-                    "target_score",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Stop a face that has reached this score; 1 goes on.",
+                advanced(
+                    io.Float.Input(
+                        "target_score",
+                        default=1.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.01,
+                        display_mode=io.NumberDisplay.slider,
+                        tooltip="Stop a face that has reached this score; 1 goes on.",
+                    )
                 ),
-                io.Float.Input(
-                    "noise",
-                    default=0.0,
-                    min=0.0,
-                    max=2.0,
-                    step=0.05,
-                    tooltip="Above 0, codes are sampled while searching: more variety, less direct.",
+                advanced(
+                    io.Float.Input(
+                        "noise",
+                        default=0.0,
+                        min=0.0,
+                        max=2.0,
+                        step=0.05,
+                        tooltip="Above 0, codes are sampled while searching: more variety, less direct.",
+                    )
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**31 - 1,
-                    control_after_generate=False,
-                    tooltip="Of the noise; no effect at noise 0.",
+                advanced(
+                    io.Int.Input(
+                        "seed",
+                        default=0,
+                        min=0,
+                        max=2**31 - 1,
+                        control_after_generate=False,
+                        tooltip="Of the noise; no effect at noise 0.",
+                    )
                 ),
                 METRIC.Input("second_metric", optional=True, tooltip="Optional: raise two metrics at once."),
-                io.Combo.Input(
-                    "combine",
-                    options=list(COMBINATIONS),
-                    default="mean",
-                    optional=True,
-                    tooltip="With two metrics: raise their mean, or the worse of both.",
+                advanced(
+                    io.Combo.Input(
+                        "combine",
+                        options=list(COMBINATIONS),
+                        default="mean",
+                        optional=True,
+                        tooltip="With two metrics: raise their mean, or the worse of both.",
+                    )
                 ),
             ],
             outputs=[
@@ -246,8 +261,8 @@ class RestoreToTarget(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_RestoreToTarget",
-            display_name="Restore to Target Quality",
-            category=CATEGORY,
+            display_name="Restore to Target Quality (IQP)",
+            category=f"{CATEGORY}/restore",
             description="Restore each face just as much as a wanted score needs: the highest fidelity, then the lowest quality, that reach it.",
             **search_aliases("keep identity", "least intervention"),
             inputs=[
@@ -260,6 +275,7 @@ class RestoreToTarget(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="The wanted score. Score Image tells what your pictures have now.",
                 ),
                 adain_input(),

@@ -24,7 +24,7 @@ from .bridge import (
     to_comfy,
     to_images,
 )
-from .schema import CATEGORY, search_aliases
+from .schema import CATEGORY, advanced, search_aliases
 from .sockets import FACES, PARSER, LoadedNetwork
 
 
@@ -33,8 +33,8 @@ class LoadParser(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_LoadParser",
-            display_name="Load Face Parser",
-            category=CATEGORY,
+            display_name="Load Face Parser (IQP)",
+            category=f"{CATEGORY}/loaders",
             description="Load facexlib's ParseNet, which tells face and hair from background, hat and clothes.",
             **search_aliases("parsenet", "face segmentation"),
             inputs=[
@@ -63,8 +63,8 @@ class CropFaces(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_CropFaces",
-            display_name="Crop Faces",
-            category=CATEGORY,
+            display_name="Crop Faces (IQP)",
+            category=f"{CATEGORY}/faces",
             description="Cut faces out, turned upright and scaled onto the template that restorers were trained with.",
             **search_aliases("align faces", "warp faces"),
             inputs=[
@@ -102,49 +102,66 @@ class CropFaces(io.ComfyNode):
 
 
 def feather_input() -> io.Float.Input:
-    return io.Float.Input(
-        "feather",
-        default=FEATHER,
-        min=0.01,
-        max=1.0,
-        step=0.01,
-        tooltip="How softly the face fades into the photo, as a share of half the crop's side.",
+    return advanced(
+        io.Float.Input(
+            "feather",
+            default=FEATHER,
+            min=0.01,
+            max=1.0,
+            step=0.01,
+            display_mode=io.NumberDisplay.slider,
+            tooltip="How softly the face fades into the photo, as a share of half the crop's side.",
+        )
     )
 
 
 def visibility_input() -> io.Float.Input:
     return io.Float.Input(
-        "visibility", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="0 shows the photo, 1 the restored face."
-    )
-
-
-def keep_colour_input() -> io.Boolean.Input:
-    return io.Boolean.Input(
-        "keep_colour", default=False, tooltip="Give every restored face the tones it had in the photo."
-    )
-
-
-def detail_input() -> io.Float.Input:
-    return io.Float.Input(
-        "detail",
+        "visibility",
         default=1.0,
         min=0.0,
         max=1.0,
         step=0.01,
-        optional=True,
-        tooltip="Faces larger than the model: how much of the photo's own finest detail is kept, 0 none, 1 all that is not noise.",
+        display_mode=io.NumberDisplay.slider,
+        tooltip="0 shows the photo, 1 the restored face.",
+    )
+
+
+def keep_colour_input() -> io.Boolean.Input:
+    return advanced(
+        io.Boolean.Input(
+            "keep_colour", default=False, tooltip="Give every restored face the tones it had in the photo."
+        )
+    )
+
+
+def detail_input() -> io.Float.Input:
+    return advanced(
+        io.Float.Input(
+            "detail",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            display_mode=io.NumberDisplay.slider,
+            optional=True,
+            tooltip="Faces larger than the model: how much of the photo's own finest detail is kept, 0 none, 1 all that is not noise.",
+        )
     )
 
 
 def match_input() -> io.Float.Input:
-    return io.Float.Input(
-        "match",
-        default=0.0,
-        min=0.0,
-        max=1.0,
-        step=0.01,
-        optional=True,
-        tooltip="How far faces take on the sharpness and grain of the photo around them.",
+    return advanced(
+        io.Float.Input(
+            "match",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            display_mode=io.NumberDisplay.slider,
+            optional=True,
+            tooltip="How far faces take on the sharpness and grain of the photo around them.",
+        )
     )
 
 
@@ -153,8 +170,8 @@ class PasteFaces(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_PasteFaces",
-            display_name="Paste Faces",
-            category=CATEGORY,
+            display_name="Paste Faces (IQP)",
+            category=f"{CATEGORY}/faces",
             description="Put aligned faces back where they came from, without a seam. Pixels outside the mask stay exactly as they are.",
             **search_aliases("paste back", "unwarp faces"),
             inputs=[

@@ -12,7 +12,7 @@ from .decode import adain_input, fidelity_input
 from .detect import detect
 from .lookup import quality_input
 from .paste import detail_input, feather_input, keep_colour_input, match_input, visibility_input
-from .schema import CATEGORY, search_aliases
+from .schema import CATEGORY, advanced, search_aliases
 from .sockets import DETECTOR, FACES, PARSER, RESTORER, LoadedNetwork, LoadedRestorer
 
 
@@ -21,8 +21,8 @@ class RestorePhoto(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_RestorePhoto",
-            display_name="Restore Photo",
-            category=CATEGORY,
+            display_name="Restore Photo (IQP)",
+            category=f"{CATEGORY}/restore",
             description="Restore all faces of photos or video frames: detect, align, restore in batches, paste back.",
             **search_aliases("face restore", "old photo", "reactor", "codeformer", "gfpgan", "video"),
             inputs=[
@@ -31,12 +31,14 @@ class RestorePhoto(io.ComfyNode):
                 quality_input(),
                 fidelity_input(),
                 adain_input(),
-                io.Int.Input(
-                    "min_size",
-                    default=24,
-                    min=1,
-                    max=8192,
-                    tooltip="Faces narrower than this many pixels are left alone.",
+                advanced(
+                    io.Int.Input(
+                        "min_size",
+                        default=24,
+                        min=1,
+                        max=8192,
+                        tooltip="Faces narrower than this many pixels are left alone.",
+                    )
                 ),
                 feather_input(),
                 visibility_input(),
@@ -72,14 +74,17 @@ class RestorePhoto(io.ComfyNode):
                 ),
                 detail_input(),
                 match_input(),
-                io.Float.Input(
-                    "skip_above",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    optional=True,
-                    tooltip="Faces whose score by the built-in metric is at least this are left alone; 1 restores all.",
+                advanced(
+                    io.Float.Input(
+                        "skip_above",
+                        default=1.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.01,
+                        display_mode=io.NumberDisplay.slider,
+                        optional=True,
+                        tooltip="Faces whose score by the built-in metric is at least this are left alone; 1 restores all.",
+                    )
                 ),
             ],
             outputs=[

@@ -19,8 +19,8 @@ class ExamplePicture(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_ExamplePicture",
-            display_name="Example Picture",
-            category=CATEGORY,
+            display_name="Example Picture (IQP)",
+            category=f"{CATEGORY}/loaders",
             description="A picture to try things on. Put Load Image, or Load Video, in its place for your own.",
             **search_aliases("sample image", "test image", "demo"),
             is_output_node=True,  # so that the page shows the picture again after a run in which nothing has changed

@@ -16,8 +16,8 @@ class RestoreAlignedFace(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_RestoreAlignedFace",
-            display_name="Restore Aligned Face",
-            category=CATEGORY,
+            display_name="Restore Aligned Face (IQP)",
+            category=f"{CATEGORY}/restore",
             description="Restore aligned faces in one go: Encode Face, Look Up Codes and Decode Face together.",
             **search_aliases("face restore", "codeformer", "gfpgan"),
             inputs=[

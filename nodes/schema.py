@@ -2,13 +2,20 @@
 
 import functools
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeVar
 
 from comfy_api.latest import io
 
 from ..iqpbfr_core.errors import InputError, IQPError
 
 CATEGORY = "face restoration/IQP"
+Widget = TypeVar("Widget", bound=io.WidgetInput)
+
+
+def advanced(widget: Widget) -> Widget:
+    """The same input, which few pictures need: newer pages show it only after "Show Advanced" in the node's menu."""
+    widget.extra_dict["advanced"] = True  # newer versions have an argument for it, 0.3.64 has not
+    return widget
 
 
 class FaceRestorationError(Exception):

@@ -24,8 +24,8 @@ class ScoreImage(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_ScoreImage",
-            display_name="Score Image",
-            category=CATEGORY,
+            display_name="Score Image (IQP)",
+            category=f"{CATEGORY}/quality",
             description="Measure how good images are, without a reference. 1 is best.",
             **search_aliases("iqa", "quality score", "niqe", "musiq"),
             inputs=[
@@ -70,8 +70,8 @@ class FilterByScore(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_FilterByScore",
-            display_name="Filter by Score",
-            category=CATEGORY,
+            display_name="Filter by Score (IQP)",
+            category=f"{CATEGORY}/quality",
             description="Sort a batch by quality and keep the best, or those above a score.",
             **search_aliases("best of batch", "sort by quality", "iqa filter"),
             inputs=[
@@ -83,6 +83,7 @@ class FilterByScore(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="Images below this score are left out.",
                 ),
                 io.Int.Input("max_count", default=1, min=1, max=4096, tooltip="Keep at most so many, the best first."),

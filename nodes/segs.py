@@ -16,8 +16,8 @@ class FacesToSegs(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_FacesToSegs",
-            display_name="Faces to SEGS",
-            category=CATEGORY,
+            display_name="Faces to SEGS (IQP)",
+            category=f"{CATEGORY}/faces",
             description="Hand detected faces to the Impact Pack: its SEGS filters, detailers and pasters take them.",
             **search_aliases("impact pack", "segs"),
             inputs=[
@@ -45,8 +45,8 @@ class SegsToFaces(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_SegsToFaces",
-            display_name="SEGS to Faces",
-            category=CATEGORY,
+            display_name="SEGS to Faces (IQP)",
+            category=f"{CATEGORY}/faces",
             description="Take faces the Impact Pack found or filtered.",
             **search_aliases("impact pack", "segs"),
             inputs=[

@@ -16,8 +16,8 @@ class QualitySweep(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_QualitySweep",
-            display_name="Quality Sweep",
-            category=CATEGORY,
+            display_name="Quality Sweep (IQP)",
+            category=f"{CATEGORY}/quality",
             description="Restore the same faces at rising quality and compare: a labelled grid, the faces, and their scores.",
             **search_aliases("compare quality", "xy plot"),
             inputs=[

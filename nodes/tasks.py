@@ -15,8 +15,8 @@ class ColorizeFace(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_ColorizeFace",
-            display_name="Colorize Face",
-            category=CATEGORY,
+            display_name="Colorize Face (IQP)",
+            category=f"{CATEGORY}/restore",
             description="Give grey or sepia faces colour, with a model trained for it, such as codeformer_colorization.pth.",
             **search_aliases("colorization", "black and white", "old photo"),
             inputs=[
@@ -44,8 +44,8 @@ class InpaintFace(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_InpaintFace",
-            display_name="Inpaint Face",
-            category=CATEGORY,
+            display_name="Inpaint Face (IQP)",
+            category=f"{CATEGORY}/restore",
             description="Fill scratched or covered parts of faces, with a model trained for it, such as codeformer_inpainting.pth.",
             **search_aliases("inpainting", "scratches", "remove"),
             inputs=[

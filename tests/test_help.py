@@ -4,74 +4,15 @@ Schemas are read from the source, so ComfyUI is not needed. A new node needs `we
 `locales/<language>/nodeDefs.json`; `web/docs/<node id>/<language>.md` is optional.
 """
 
-import ast
 import json
 import re
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from schemas import NODES, ROOT
 
-ROOT = Path(__file__).parents[1]
 DOCS, LOCALES = ROOT / "web" / "docs", ROOT / "locales"
 PROMPTS = ROOT / "tests" / "comfy" / "prompts"  # the workflows in API format
 LANGUAGES = ("en", "ja", "zh")
-TREES = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "nodes").glob("*.py"))]
-# Helpers such as quality_input(): name -> definition.
-HELPERS = {node.name: node for tree in TREES for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
-@dataclass(frozen=True)
-class Slot:
-    """An input or output: its id, the name shown (None: the id), and its tooltip (None: not a plain string)."""
-
-    id: str
-    name: str | None
-    tooltip: str | None
-
-
-@dataclass(frozen=True)
-class Node:
-    id: str
-    display_name: str
-    description: str
-    inputs: list[Slot]
-    outputs: list[Slot]
-
-
-def _constant(node: ast.expr | None):
-    return node.value if isinstance(node, ast.Constant) else None
-
-
-def _slot(call: ast.Call) -> Slot:
-    """`io.Float.Input("id", ...)`, or a helper that returns such a call and may take the id as its first argument."""
-    first = call.args[0] if call.args else None
-    if isinstance(call.func, ast.Name):
-        helper = HELPERS[call.func.id]
-        if first is None and helper.args.defaults:
-            first = helper.args.defaults[0]
-        call = next(node.value for node in ast.walk(helper) if isinstance(node, ast.Return))
-        if isinstance(call.args[0], ast.Constant):
-            first = call.args[0]
-    options = {keyword.arg: keyword.value for keyword in call.keywords}
-    id = _constant(options.get("id", first))
-    assert isinstance(id, str), ast.unparse(call)
-    return Slot(id, _constant(options.get("display_name")), _constant(options.get("tooltip")))
-
-
-def _node(schema: ast.Call) -> Node:
-    options = {keyword.arg: keyword.value for keyword in schema.keywords}
-    texts = (_constant(options[key]) for key in ("node_id", "display_name", "description"))
-    slots = ([_slot(call) for call in options[key].elts] for key in ("inputs", "outputs"))
-    return Node(*texts, *slots)
-
-
-NODES = [
-    _node(call)
-    for tree in TREES
-    for call in ast.walk(tree)
-    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "Schema"
-]
 PAGES = sorted(DOCS.rglob("*.md"))
 
 
@@ -94,6 +35,28 @@ def test_page_names_everything(node):
         text = page.read_text(encoding="utf-8")
         names = [*(slot.id for slot in node.inputs), *(slot.name or slot.id for slot in node.outputs)]
         assert [name for name in names if f"\n| `{name}` |" not in text] == [], f"rows missing in the tables of {page}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_what_a_slot_does_is_in_the_second_column(page):
+    """The side panel of ComfyUI shows two."""
+    heads = re.findall(
+        r"^\| (?:Name|标识|ID) \| (.+?) \|.* (?:Type|类型|型) \|", page.read_text(encoding="utf-8"), re.M
+    )
+    assert heads
+    assert set(heads) <= {
+        *("What it does for the picture", "What it is"),
+        *("对画面的作用", "内容"),
+        *("画像への効果", "内容"),
+    }
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.id)
+def test_page_says_what_is_out_of_sight(node):
+    text = (DOCS / f"{node.id}.md").read_text(encoding="utf-8")
+    advanced = set(re.findall(r"^\| `(\w+)` \|.*, advanced \|", text, re.M))
+    assert advanced == {slot.id for slot in node.inputs if slot.is_advanced}
+    assert ("**Show Advanced**" in text) == bool(advanced)
 
 
 def test_pages_belong_to_nodes():
@@ -146,8 +109,10 @@ def test_english_repeats_the_schema(node):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_categories_are_named(language):
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "nodes").glob("*.py"))
-    parts = {part for path in re.findall(r'^CATEGORY = "(.+)"', source, re.M) for part in path.split("/")}
+    paths = [re.fullmatch(r"f'\{CATEGORY\}/(\w+)'", node.category) for node in NODES]
+    assert all(paths), [node.id for node, path in zip(NODES, paths, strict=True) if not path]
+    source = (ROOT / "nodes" / "schema.py").read_text(encoding="utf-8")
+    root = re.search(r'^CATEGORY = "(.+)"', source, re.M)[1]
+    parts = {*root.split("/"), *(path[1] for path in paths)}
     main = json.loads((LOCALES / language / "main.json").read_text(encoding="utf-8"))
-    assert parts
     assert parts <= set(main["nodeCategories"])

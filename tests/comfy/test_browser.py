@@ -1,6 +1,7 @@
 """The workflows in the real page: offered, opened, converted, queued and looked at, in two frontends."""
 
 import importlib.util
+import json
 import re
 import urllib.request
 from pathlib import Path
@@ -14,6 +15,7 @@ browser = pytest.importorskip("browser", reason="no playwright: pip install play
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 NAMES = [path.stem for path in WORKFLOWS]
+OLD_WORKFLOWS = sorted((Path(__file__).parent / "old_workflows").glob("*.json"))
 HELP_PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
 OUTPUT = ROOT / "tests" / "output"
 
@@ -117,6 +119,37 @@ def test_workflow_opens_and_runs_by_one_click(page, server, prompt, stand_in, na
 IN_A_HURRY = """() => app.graph.nodes.flatMap(node => node.widgets ?? []).forEach(widget => {
     widget.value = {steps: 1, width: 128, height: 128}[widget.name] ?? widget.value
 })"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", OLD_WORKFLOWS, ids=lambda path: path.stem)
+def test_workflow_of_an_earlier_release_still_runs(page, stand_in, path):
+    stand_in(path.stem)
+    page.load_workflow(json.loads(path.read_text()))
+    if path.stem in NEEDS_CHECKPOINT:
+        page.page.evaluate(IN_A_HURRY)
+    run = page.run()
+    assert run.is_success, run.error
+
+
+def test_what_few_need_is_out_of_sight(page):
+    """Restore Photo shows the four knobs, and the others when they are asked for."""
+    page.open_template("01 Restore a photo")
+    shown, marked = page.page.evaluate(VISIBLE)
+    assert marked == ["adain", "min_size", "feather", "keep_colour", "detail", "match", "skip_above"]
+    if page.version == "1.27.10":
+        return  # it knows the mark, and shows them all the same
+    assert shown == ["quality", "fidelity", "visibility", "video_smoothing"]
+
+
+VISIBLE = """() => {
+    const node = app.graph.nodes.find(node => node.type === "IQPBFR_RestorePhoto")
+    const names = widgets => widgets.map(widget => widget.name)
+    return [
+        names(node.widgets.filter(widget => node.isWidgetVisible(widget))),
+        names(node.widgets.filter(widget => widget.options.advanced)),
+    ]
+}"""
 
 
 @pytest.mark.parametrize("name", NEEDS_UPSCALER + NEEDS_RESTORER)

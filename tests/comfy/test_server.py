@@ -168,7 +168,7 @@ def test_bad_image_is_an_error_in_our_words(comfy, prompt, case):
     assert not run.is_success
     assert run.error["node_type"] == "IQPBFR_EncodeFace"
     assert run.error["exception_type"] == "Face restoration"
-    assert run.error["exception_message"].startswith("Encode Face: ")
+    assert run.error["exception_message"].startswith("Encode Face (IQP): ")
     assert words in run.error["exception_message"]
 
 
