@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .image import from_pil, tile, to_pil
+from .image import from_pil, resize, tile, to_pil
 
 MARGIN = 8
 INK, PALE = (30, 30, 30), (215, 215, 215)
@@ -47,9 +47,32 @@ def labelled_grid(
         draw.text((left + (number + 0.5) * width, top / 2), label, INK, font, anchor="mm")
     for row, words in enumerate(captions):
         for column, text in enumerate(words):
-            corner = (left + column * width + MARGIN // 2, top + (row + 1) * height - MARGIN // 2)
-            draw.text(corner, text, "white", font, anchor="ls", stroke_width=2, stroke_fill=INK)
+            _caption(draw, (left + column * width, top + (row + 1) * height), text, font)
     return from_pil(picture)[0]
+
+
+def captioned(images: Tensor, captions: Sequence[str]) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1], each with a few words in its lower left corner."""
+    pictures = [to_pil(image) for image in images]
+    for picture, text in zip(pictures, captions, strict=True):
+        font = _font(max(11, min(picture.size) // 12))
+        _caption(ImageDraw.Draw(picture), (0, picture.height), text, font)
+    return torch.cat([from_pil(picture) for picture in pictures])
+
+
+def side_by_side(before: Tensor, after: Tensor, line: int = 4) -> Tensor:
+    """(B, 3, H, W) twice, of any size each, to (B, 3, H', W'): `before` left of `after`, with a white line between them.
+
+    Both are brought to the size of `after`.
+    """
+    left = resize(before, (after.shape[2], after.shape[3]))
+    return torch.cat([left, torch.ones_like(after[..., :line]), after], dim=3)
+
+
+def _caption(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, font: ImageFont.FreeTypeFont) -> None:
+    """Words that can be read on any picture, into the lower left `corner` of one."""
+    place = (corner[0] + MARGIN // 2, corner[1] - MARGIN // 2)
+    draw.text(place, text, "white", font, anchor="ls", stroke_width=2, stroke_fill=INK)
 
 
 def line_plot(

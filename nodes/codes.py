@@ -5,7 +5,7 @@ import os
 
 import folder_paths
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..iqpbfr_core.codes import (
@@ -23,6 +23,7 @@ from ..iqpbfr_core.errors import InputError
 from ..iqpbfr_core.figure import colour_map, labelled_grid
 from .bridge import management, to_comfy
 from .schema import CATEGORY, advanced, search_aliases
+from .shown import on_node
 from .sockets import CODES, RESTORER, FaceCodes, LoadedRestorer
 
 SUFFIX = ".codes.safetensors"
@@ -127,8 +128,8 @@ class PreviewCodes(io.ComfyNode):
         side = token_side(shown)
         panels = [_enlarge(colour_map(m.reshape(-1, side, side).cpu())) for m in maps]
         rows = [torch.stack([panel[face] for panel in panels]) for face in range(len(shown))]
-        picture = to_comfy(labelled_grid(rows, [f"face {number}" for number in range(len(shown))], titles)[None])
-        return io.NodeOutput(picture, share, ui=ui.PreviewImage(picture, cls=cls))
+        picture = labelled_grid(rows, [f"face {number}" for number in range(len(shown))], titles)[None]
+        return io.NodeOutput(to_comfy(picture), share, ui=on_node(cls, picture))
 
 
 def _confidence_maps(codes: FaceCodes) -> tuple[list[str], list[Tensor]]:

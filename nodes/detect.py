@@ -26,6 +26,7 @@ from .bridge import (
     to_mask,
 )
 from .schema import CATEGORY, advanced, check_choice, search_aliases
+from .shown import on_node
 from .sockets import DETECTOR, FACES, LoadedNetwork
 
 FILE_MARK = "file: "
@@ -118,6 +119,7 @@ class DetectFaces(io.ComfyNode):
             category=f"{CATEGORY}/faces",
             description="Find all faces of photos or frames, large and small, each once.",
             **search_aliases("find faces", "face bbox", "retinaface"),
+            is_output_node=True,  # so that it runs, and shows its picture, without a node behind it
             inputs=[
                 DETECTOR.Input(
                     "detector", optional=True, tooltip="From Load Face Detector. Without one, the built-in one is used."
@@ -186,8 +188,10 @@ class DetectFaces(io.ComfyNode):
         found = detect(detector, images, confidence=confidence, min_size=min_size, size=detection_size, detail=detail)
         faces = selection.sort(found, "left_to_right")
         said = tell(cls, numbered(report.found(faces)))
-        preview = to_comfy(selection.preview(images, faces))
-        return io.NodeOutput(faces, preview, len(faces), to_mask(images, faces), said)
+        preview = selection.preview(images, faces)
+        return io.NodeOutput(
+            faces, to_comfy(preview), len(faces), to_mask(images, faces), said, ui=on_node(cls, preview)
+        )
 
 
 class SelectFaces(io.ComfyNode):
@@ -199,6 +203,7 @@ class SelectFaces(io.ComfyNode):
             category=f"{CATEGORY}/faces",
             description="Choose which faces go on: the largest, the third from the left, those under a mask.",
             **search_aliases("filter faces", "largest face", "pick face"),
+            is_output_node=True,
             inputs=[
                 FACES.Input("found", tooltip="From Detect Faces."),
                 io.Image.Input("image", tooltip="The photos the faces were found in, for the preview."),
@@ -281,7 +286,8 @@ class SelectFaces(io.ComfyNode):
         if numbers.strip():
             faces = selection.take(faces, parse_numbers(numbers))
         faces = selection.first(faces, max_count)
-        return io.NodeOutput(faces, to_comfy(selection.preview(images, faces)), len(faces), to_mask(images, faces))
+        preview = selection.preview(images, faces)
+        return io.NodeOutput(faces, to_comfy(preview), len(faces), to_mask(images, faces), ui=on_node(cls, preview))
 
 
 def parse_numbers(text: str) -> list[int]:

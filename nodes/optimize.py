@@ -15,6 +15,7 @@ from . import unfinished
 from .bridge import Progress, chunk_size, load_weights, management, on_device, over_faces, to_comfy, to_faces
 from .decode import adain_input
 from .schema import CATEGORY, advanced, require_choice, search_aliases
+from .shown import on_node
 from .sockets import CODES, FEATURES, METRIC, RESTORER, FaceCodes, FaceFeatures, LoadedNetwork, LoadedRestorer
 
 COMBINATIONS = {"mean": WeightedMean, "worst": WorstOf}
@@ -29,6 +30,7 @@ class OptimizeCodes(io.ComfyNode):
             category=f"{CATEGORY}/quality",
             description="Search the code map for faces a quality metric scores higher. Every step is made of real codes, so it stays a face; the result never scores lower than the start.",
             **search_aliases("improve quality", "iqa optimisation"),
+            is_output_node=True,
             inputs=[
                 CODES.Input("base_codes", tooltip="Where to start, from Look Up Codes."),
                 FEATURES.Input("features", tooltip="From Encode Face: the faces these codes belong to."),
@@ -204,13 +206,14 @@ class OptimizeCodes(io.ComfyNode):
             )
         rest = management.intermediate_device()
         unfinished.keep(_what_is_left(result, widgets, base_codes, before.steps_left if before else steps))
-        best = _running_mean(result)
+        trace = trace_plot(result)[None]
         return io.NodeOutput(
             FaceCodes(base_codes.model, result.codes.to(rest)),
             to_comfy(result.images),
-            to_comfy(trace_plot(result)[None]),
-            best,
+            to_comfy(trace),
+            _running_mean(result),
             "\n".join([*settings.notes, report(result)]),
+            ui=on_node(cls, result.images, trace),
         )
 
 

@@ -13,6 +13,7 @@ from .detect import detect
 from .lookup import quality_input
 from .paste import detail_input, feather_input, keep_colour_input, match_input, visibility_input
 from .schema import CATEGORY, advanced, search_aliases
+from .shown import compare, comparison_output
 from .sockets import DETECTOR, FACES, PARSER, RESTORER, LoadedNetwork, LoadedRestorer
 
 
@@ -103,6 +104,7 @@ class RestorePhoto(io.ComfyNode):
                 ),
                 FACES.Output("restored_faces", display_name="faces", tooltip="The faces that were restored."),
                 io.String.Output("report", display_name="report", tooltip="What happened, picture by picture."),
+                comparison_output(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -159,4 +161,11 @@ class RestorePhoto(io.ComfyNode):
             )
         restored = to_comfy(result.restored) if len(result.restored) else ExecutionBlocker(None)
         said = tell(cls, "\n".join([numbered(result.report), *settings.notes]))
-        return io.NodeOutput(to_comfy(result.image), result.mask[:, 0].cpu(), restored, result.faces, said)
+        return io.NodeOutput(
+            to_comfy(result.image),
+            result.mask[:, 0].cpu(),
+            restored,
+            result.faces,
+            said,
+            compare(images, result.image),
+        )

@@ -8,6 +8,7 @@ from .decode import adain_input, fidelity_input
 from .encode import look_for_faces, report_output
 from .lookup import quality_input
 from .schema import CATEGORY, search_aliases
+from .shown import compare, comparison_output
 from .sockets import RESTORER, LoadedRestorer
 
 
@@ -30,6 +31,7 @@ class RestoreAlignedFace(io.ComfyNode):
             outputs=[
                 io.Image.Output("restored", display_name="image", tooltip="Restored faces at the model's resolution."),
                 report_output(),
+                comparison_output(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -42,6 +44,8 @@ class RestoreAlignedFace(io.ComfyNode):
         parts = over_faces(
             restorer,
             len(faces),
-            lambda part: to_comfy(model.restore(faces[part], quality, settings.fidelity, adain=settings.adain)),
+            lambda part: model.restore(faces[part], quality, settings.fidelity, adain=settings.adain).cpu(),
         )
-        return io.NodeOutput(torch.cat(parts), tell(cls, "\n".join([look_for_faces(image), *settings.notes])))
+        restored = torch.cat(parts)
+        said = tell(cls, "\n".join([look_for_faces(image), *settings.notes]))
+        return io.NodeOutput(to_comfy(restored), said, compare(faces, restored))

@@ -5,11 +5,12 @@ from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
-from ..iqpbfr_core.figure import overlay
+from ..iqpbfr_core.figure import captioned, overlay
 from ..iqpbfr_core.heatmap import STEPS, quality_map
 from ..iqpbfr_core.restorer import check_range
 from .bridge import Progress, management, on_device, score, to_comfy, to_images
 from .schema import CATEGORY, search_aliases
+from .shown import MAX_COUNT, on_node, small
 from .sockets import METRIC, LoadedNetwork
 
 
@@ -28,6 +29,7 @@ class ScoreImage(io.ComfyNode):
             category=f"{CATEGORY}/quality",
             description="Measure how good images are, without a reference. 1 is best.",
             **search_aliases("iqa", "quality score", "niqe", "musiq"),
+            is_output_node=True,
             inputs=[
                 METRIC.Input("metric", tooltip="From Load IQA Metric."),
                 io.Image.Input("image", tooltip="Any images; the built-in metric was trained on aligned faces."),
@@ -53,8 +55,20 @@ class ScoreImage(io.ComfyNode):
         progress = Progress(len(images) * (1 + heat_map * STEPS * STEPS))
         with on_device(metric) as ready:
             scores = score(ready, images, progress)
-            picture = to_comfy(_heat_map(ready, images, progress)) if heat_map else ExecutionBlocker(None)
-        return io.NodeOutput(sum(scores) / len(scores), scores, report(metric.name, scores), picture)
+            picture = _heat_map(ready, images, progress) if heat_map else None
+        return io.NodeOutput(
+            sum(scores) / len(scores),
+            scores,
+            report(metric.name, scores),
+            ExecutionBlocker(None) if picture is None else to_comfy(picture),
+            ui=on_node(cls, _scored(images if picture is None else picture, scores)),
+        )
+
+
+def _scored(images: Tensor, scores: list[float]) -> Tensor:
+    """The pictures a node can show, (B, 3, H, W), each with its score."""
+    shown = small(images[:MAX_COUNT])
+    return captioned(shown, [f"{score:.3f}" for score in scores[: len(shown)]])
 
 
 def _heat_map(metric, images: Tensor, progress: Progress) -> Tensor:
@@ -74,6 +88,7 @@ class FilterByScore(io.ComfyNode):
             category=f"{CATEGORY}/quality",
             description="Sort a batch by quality and keep the best, or those above a score.",
             **search_aliases("best of batch", "sort by quality", "iqa filter"),
+            is_output_node=True,
             inputs=[
                 METRIC.Input("metric", tooltip="From Load IQA Metric."),
                 io.Image.Input("image", tooltip="A batch of images."),
@@ -116,4 +131,11 @@ class FilterByScore(io.ComfyNode):
         kept = [number for number in order if scores[number] >= min_score][:max_count]
         rest = [number for number in order if number not in kept]
         kept_images, rest_images = (image[part] if part else ExecutionBlocker(None) for part in (kept, rest))
-        return io.NodeOutput(kept_images, rest_images, [scores[number] for number in kept], report(metric.name, scores))
+        kept_scores = [scores[number] for number in kept]
+        return io.NodeOutput(
+            kept_images,
+            rest_images,
+            kept_scores,
+            report(metric.name, scores),
+            ui=on_node(cls, _scored(images[kept], kept_scores)) if kept else None,
+        )

@@ -8,6 +8,7 @@ from .bridge import Progress, on_device, score, to_comfy
 from .decode import adain_input, decode, fidelity_input
 from .lookup import look_up, quality_input
 from .schema import CATEGORY, search_aliases
+from .shown import on_node
 from .sockets import FEATURES, METRIC, FaceFeatures, LoadedNetwork
 
 
@@ -20,6 +21,7 @@ class QualitySweep(io.ComfyNode):
             category=f"{CATEGORY}/quality",
             description="Restore the same faces at rising quality and compare: a labelled grid, the faces, and their scores.",
             **search_aliases("compare quality", "xy plot"),
+            is_output_node=True,
             inputs=[
                 FEATURES.Input("features", tooltip="From Encode Face; encoded once, whatever the number of steps."),
                 quality_input("first_quality", 0.0),
@@ -72,5 +74,5 @@ class QualitySweep(io.ComfyNode):
             means = [sum(column) / count for column in scores]
         rows = [torch.stack([column[face] for column in columns]) for face in range(count)]
         names = [f"face {number}" for number in range(count)]
-        grid = labelled_grid(rows, names, [f"quality {q:.2f}" for q in qualities], labels)
-        return io.NodeOutput(to_comfy(grid[None]), to_comfy(torch.cat(columns)), qualities, means)
+        grid = labelled_grid(rows, names, [f"quality {q:.2f}" for q in qualities], labels)[None]
+        return io.NodeOutput(to_comfy(grid), to_comfy(torch.cat(columns)), qualities, means, ui=on_node(cls, grid))

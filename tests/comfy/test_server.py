@@ -72,6 +72,37 @@ def test_four_blocks_restore_the_face(comfy, prompt):
     assert re.match(r"builtin: mean 0\.\d{4} of 1", text)
 
 
+def test_nodes_show_their_pictures_themselves(comfy, prompt):
+    """Without a preview behind them, small, and again when nothing has changed."""
+    graph = {key: node for key, node in prompt("04 Choose the quality").items() if key in "12345"}
+    graph |= {
+        "20": {"class_type": "IQPBFR_ExamplePicture", "inputs": {"picture": "group photo"}},
+        "21": {"class_type": "IQPBFR_DetectFaces", "inputs": {"image": ["20", 0], **DETECT}},
+        "22": {
+            "class_type": "IQPBFR_SelectFaces",
+            "inputs": {"found": ["21", 0], "image": ["20", 0], "order": "size", "numbers": "0", **KEEP_ALL},
+        },
+        "23": {"class_type": "IQPBFR_LoadMetric", "inputs": {"metric_name": "builtin", "allow_download": False}},
+        "24": {
+            "class_type": "IQPBFR_ScoreImage",
+            "inputs": {"metric": ["23", 0], "image": ["2", 0], "heat_map": False},
+        },
+        "25": {
+            "class_type": "IQPBFR_FilterByScore",
+            "inputs": {"metric": ["23", 0], "image": ["5", 1], "min_score": 0.0, "max_count": 2},
+        },
+    }
+    shown = dict.fromkeys(("21", "22", "24", "5"), 1) | {"25": 2}
+    for _ in range(2):
+        run = comfy.run(graph)
+        assert run.is_success, run.error
+        assert {name: len(run.pictures(name)) for name in shown} == shown
+        assert all(max(Image.open(comfy.path_of(file)).size) <= 1024 for name in shown for file in run.pictures(name))
+
+
+KEEP_ALL = {"max_count": 100, "min_width": 0, "min_confidence": 0.0}
+
+
 def test_changing_quality_does_not_encode_again(comfy, prompt):
     graph = prompt("03 One face in four blocks")
     comfy.run(graph)

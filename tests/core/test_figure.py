@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from iqpbfr_core.figure import labelled_grid, line_plot
+from iqpbfr_core.figure import captioned, labelled_grid, line_plot, side_by_side
 
 
 def test_a_grid_holds_its_faces_unchanged(faces):
@@ -21,3 +21,19 @@ def test_a_plot_leaves_out_what_is_missing_and_survives_one_value():
     assert plot.shape == (3, 400, 640)
     assert (plot < 0.5).any()
     assert line_plot({"flat": ([1], [1])}, "x", "y").shape == (3, 400, 640)
+
+
+def test_captions_change_the_lower_left_corner_only(faces):
+    shown = captioned(faces, ["0.1", "0.2", "0.3"])
+    changed = ((shown - faces).abs() > 1 / 255).any(1)
+    assert changed[:, 40:, :32].flatten(1).any(1).all()
+    assert not changed[:, :32].any()
+    assert not changed[:, :, 48:].any()
+
+
+def test_before_and_after_stand_side_by_side_at_the_size_of_the_result(faces):
+    result = torch.nn.functional.interpolate(faces, size=(96, 128))
+    both = side_by_side(faces, result, line=4)
+    assert both.shape == (3, 3, 96, 128 + 4 + 128)
+    torch.testing.assert_close(both[..., -128:], result)
+    assert (both[..., 128:132] == 1).all()
