@@ -139,10 +139,13 @@ def colour_map(values: Tensor) -> Tensor:
 
 def overlay(images: Tensor, values: Tensor, opacity: float = 0.55) -> Tensor:
     """Lay maps (B, h, w) in [0, 1] over images (B, 3, H, W): the image's light in the map's colours."""
-    side = images.shape[2:]
-    enlarged = F.interpolate(values[:, None].float(), size=side, mode="bicubic", antialias=True)[:, 0].clamp(0, 1)
     grey = images.mean(1, keepdim=True)
-    return ((1 - opacity) * grey + opacity * colour_map(enlarged)).clamp(0, 1)
+    return ((1 - opacity) * grey + opacity * colour_map(enlarge(values, images.shape[2:]))).clamp(0, 1)
+
+
+def enlarge(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (B, h, w) in [0, 1], smoothly to `size` (H, W)."""
+    return F.interpolate(values[:, None].float(), size=tuple(size), mode="bicubic", antialias=True)[:, 0].clamp(0, 1)
 
 
 def _ticks(values: Sequence[float]) -> list[float]:

@@ -15,7 +15,7 @@ from .photo import RestorePhoto
 from .picture import ExamplePicture
 from .restore import RestoreAlignedFace
 from .schema import naming_errors
-from .score import FilterByScore, ScoreImage
+from .score import FilterByScore, QualityGate, ScoreImage
 from .segs import FacesToSegs, SegsToFaces
 from .sweep import QualitySweep
 from .tasks import ColorizeFace, InpaintFace
@@ -28,6 +28,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     DecodeFace,
     ScoreImage,
     FilterByScore,
+    QualityGate,
     RestoreAlignedFace,
     ColorizeFace,
     InpaintFace,

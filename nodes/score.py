@@ -5,10 +5,10 @@ from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
-from ..iqpbfr_core.figure import captioned, overlay
+from ..iqpbfr_core.figure import captioned, enlarge, overlay
 from ..iqpbfr_core.heatmap import STEPS, quality_map
 from ..iqpbfr_core.restorer import check_range
-from .bridge import Progress, management, on_device, score, to_comfy, to_images
+from .bridge import Progress, management, on_device, score, tell, to_comfy, to_images
 from .schema import CATEGORY, search_aliases
 from .shown import MAX_COUNT, on_node, small
 from .sockets import METRIC, LoadedNetwork
@@ -46,6 +46,11 @@ class ScoreImage(io.ComfyNode):
                 ),
                 io.String.Output("text", display_name="text", tooltip="The scores as text, for Preview Any."),
                 io.Image.Output("heat_map_image", display_name="heat map", tooltip="Runs on only when heat_map is on."),
+                io.Mask.Output(
+                    "bad_mask",
+                    display_name="mask",
+                    tooltip="White where the quality is lowest, to work on those places only. Runs on only when heat_map is on.",
+                ),
             ],
         )
 
@@ -53,15 +58,16 @@ class ScoreImage(io.ComfyNode):
     def execute(cls, metric: LoadedNetwork, image: Tensor, heat_map: bool) -> io.NodeOutput:
         images = to_images(image)
         progress = Progress(len(images) * (1 + heat_map * STEPS * STEPS))
+        shown, heat, bad = images, ExecutionBlocker(None), ExecutionBlocker(None)
         with on_device(metric) as ready:
             scores = score(ready, images, progress)
-            picture = _heat_map(ready, images, progress) if heat_map else None
+            if heat_map:
+                quality = _relative_quality(ready, images, progress)
+                shown = overlay(images.cpu(), quality)
+                heat, bad = to_comfy(shown), 1 - enlarge(quality, images.shape[2:])
+        text = report(metric.name, scores)
         return io.NodeOutput(
-            sum(scores) / len(scores),
-            scores,
-            report(metric.name, scores),
-            ExecutionBlocker(None) if picture is None else to_comfy(picture),
-            ui=on_node(cls, _scored(images if picture is None else picture, scores)),
+            sum(scores) / len(scores), scores, text, heat, bad, ui=on_node(cls, _scored(shown, scores))
         )
 
 
@@ -71,12 +77,12 @@ def _scored(images: Tensor, scores: list[float]) -> Tensor:
     return captioned(shown, [f"{score:.3f}" for score in scores[: len(shown)]])
 
 
-def _heat_map(metric, images: Tensor, progress: Progress) -> Tensor:
-    """Images under their window scores; the ends of the colour scale are the lowest and highest window of the batch."""
+def _relative_quality(metric, images: Tensor, progress: Progress) -> Tensor:
+    """Window scores (B, STEPS, STEPS) of images (B, 3, H, W): 0 is the lowest of the batch, 1 the highest."""
     device = management.get_torch_device()
     maps = torch.cat([quality_map(image.to(device), metric, progress.advance) for image in images.split(1)])
     low, high = maps.amin(), maps.amax()
-    return overlay(images.cpu(), (maps - low) / (high - low).clamp_min(1e-6))
+    return (maps - low) / (high - low).clamp_min(1e-6)
 
 
 class FilterByScore(io.ComfyNode):
@@ -139,3 +145,49 @@ class FilterByScore(io.ComfyNode):
             report(metric.name, scores),
             ui=on_node(cls, _scored(images[kept], kept_scores)) if kept else None,
         )
+
+
+class QualityGate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IQPBFR_QualityGate",
+            display_name="Quality Gate (IQP)",
+            category=f"{CATEGORY}/quality",
+            description="Send a batch one way if it is good enough, and the other if not, such as into restoration or past it.",
+            **search_aliases("switch", "if", "route by score", "iqa"),
+            inputs=[
+                METRIC.Input("metric", tooltip="From Load IQA Metric."),
+                io.Image.Input("image", tooltip="Images that stay together: the mean of their scores decides."),
+                io.Float.Input(
+                    "min_score",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    display_mode=io.NumberDisplay.slider,
+                    tooltip="From this score on, images are good enough. Score Image tells what yours have.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "good", display_name="good", tooltip="The images, if they are good enough; else nothing runs here."
+                ),
+                io.Image.Output(
+                    "poor", display_name="poor", tooltip="The images, if they are not; else nothing runs here."
+                ),
+                io.Float.Output("mean_score", display_name="mean score", tooltip="What was measured."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, metric: LoadedNetwork, image: Tensor, min_score: float) -> io.NodeOutput:
+        check_range("min_score", min_score, 0, 1)
+        images = to_images(image)
+        with on_device(metric) as ready:
+            scores = score(ready, images, Progress(len(images)))
+        mean = sum(scores) / len(scores)
+        is_good, nothing = mean >= min_score, ExecutionBlocker(None)
+        tell(cls, f"{mean:.3f}: {'good' if is_good else 'poor'}")
+        return io.NodeOutput(image if is_good else nothing, nothing if is_good else image, mean)

@@ -44,8 +44,8 @@ def test_every_node_is_registered_and_explained(comfy):
 
 def test_every_node_is_in_a_workflow_or_tested_here(prompt):
     used = {node["class_type"] for name in PROMPTS for node in prompt(name).values()}
-    # These need a file that a run has saved, a download, another extension.
-    elsewhere = {"LoadCodes", "LoadDetector", "LoadParser", "FacesToSegs", "SegsToFaces"}
+    # These need a file that a run has saved, a download, another extension, or are tested by themselves.
+    elsewhere = {"LoadCodes", "LoadDetector", "LoadParser", "FacesToSegs", "SegsToFaces", "QualityGate"}
     elsewhere = {f"IQPBFR_{name}" for name in elsewhere}
     assert NODE_IDS - used <= elsewhere
 
@@ -98,6 +98,25 @@ def test_nodes_show_their_pictures_themselves(comfy, prompt):
         assert run.is_success, run.error
         assert {name: len(run.pictures(name)) for name in shown} == shown
         assert all(max(Image.open(comfy.path_of(file)).size) <= 1024 for name in shown for file in run.pictures(name))
+
+
+@pytest.mark.parametrize(("min_score", "is_restored"), [(0.0, False), (1.0, True)])
+def test_the_gate_sends_on_what_is_poor_and_nothing_else(comfy, prompt, min_score, is_restored):
+    graph = {key: node for key, node in prompt("11 Restore then upscale").items() if key in "123"}
+    graph["20"] = {"class_type": "IQPBFR_LoadMetric", "inputs": {"metric_name": "builtin", "allow_download": False}}
+    graph["21"] = {
+        "class_type": "IQPBFR_QualityGate",
+        "inputs": {"metric": ["20", 0], "image": ["2", 0], "min_score": min_score},
+    }
+    graph["3"]["inputs"]["image"] = ["21", 1]
+    graph["22"] = {"class_type": "PreviewImage", "inputs": {"images": ["21", 0]}}
+    graph["23"] = {"class_type": "PreviewImage", "inputs": {"images": ["3", 2]}}  # before beside after
+    run = comfy.run(graph)
+    assert run.is_success, run.error
+    assert [bool(run.files("22")), bool(run.files("23"))] == [not is_restored, is_restored]
+    if is_restored:
+        width, height = Image.open(comfy.path_of(run.files("23")[0])).size
+        assert width == 2 * height + 4
 
 
 KEEP_ALL = {"max_count": 100, "min_width": 0, "min_confidence": 0.0}
