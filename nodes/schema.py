@@ -13,7 +13,7 @@ Widget = TypeVar("Widget", bound=io.WidgetInput)
 
 
 def advanced(widget: Widget) -> Widget:
-    """The same input, which few pictures need: newer pages show it only after "Show Advanced" in the node's menu."""
+    """The same input, which few pictures need: Nodes 2.0 keeps it behind "Show advanced inputs"."""
     widget.extra_dict["advanced"] = True  # newer versions have an argument for it, 0.3.64 has not
     return widget
 

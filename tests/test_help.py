@@ -56,7 +56,7 @@ def test_page_says_what_is_out_of_sight(node):
     text = (DOCS / f"{node.id}.md").read_text(encoding="utf-8")
     advanced = set(re.findall(r"^\| `(\w+)` \|.*, advanced \|", text, re.M))
     assert advanced == {slot.id for slot in node.inputs if slot.is_advanced}
-    assert ("**Show Advanced**" in text) == bool(advanced)
+    assert ("**Show advanced inputs**" in text) == bool(advanced)
 
 
 def test_pages_belong_to_nodes():
