@@ -7,8 +7,9 @@ that measures what was asked for. The generator of stage 1 knew the codes of pho
 quite consistent (CodeFormer leaves it as it is). Some of the codes are drawn from the lookup's distribution instead of
 being its first choice, up to as many as a search over codes may change: it should find faces the generator knows.
 
-The other half is decoded at some w and teaches the fusion modules: to be as close as they can at w = 1 (PSNR), and to
-look like a photograph of this person below. Neither half touches what the other one teaches. The fusion modules can
+The other half is decoded at some w and teaches the fusion modules: to be as close as they can at w = 1, and to look like
+a photograph of this person below. At w = 1 pixels alone count: features would draw detail that belongs to others, and a
+face recogniser notices. Neither half touches what the other one teaches. The fusion modules can
 also be trained alone.
 """
 
@@ -41,11 +42,10 @@ from .window import draw_window, generate_window
 GAN = 0.2
 GAN_RAMP = 50  # steps
 PERCEPTUAL = 0.2
-CLOSEST = 0.4  # share of the perceptual loss that counts at w = 1, where squared error does
 QUALITY = 3.0
 QUALITY_EVERY = 3  # steps, since faces must be generated whole to be scored
 MAX_VARIED = 0.5  # share of a face's tokens; the trust region of `optimize_codes`
-LEAST_FIDELITY = 0.3
+LOOKS_AT = (0.3, 0.8)  # fidelities that are to look like photographs; 1 is to be close
 
 
 def both_targets(face: Tensor, seed: int) -> Sample:
@@ -133,7 +133,8 @@ class FusionStage:
         step: int,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The fusion modules' loss, and what to log: squared error at w = 1, looks the more the smaller w."""
-        w = LEAST_FIDELITY + (1 - LEAST_FIDELITY) * torch.rand(len(z_q), device=z_q.device)
+        low, high = LOOKS_AT
+        w = low + (high - low) * torch.rand(len(z_q), device=z_q.device)
         w[::2] = 1.0
         window = draw_window(self.network)
         wanted = window.cut(target)
@@ -143,7 +144,7 @@ class FusionStage:
         error = (face - wanted).abs().mean((1, 2, 3)) + gradient_loss(face, wanted)
         is_free = w < 1
         pixels = (0.1 * psnr_loss(face, wanted) + error).mean()
-        loss = pixels + PERCEPTUAL * torch.where(is_free, likeness, CLOSEST * likeness).mean()
+        loss = pixels + PERCEPTUAL * (likeness * is_free).mean()
         values = {"psnr": psnr(face[~is_free], wanted[~is_free]), "likeness": likeness.detach().mean()}
         values["gan_close"] = loss.new_zeros(())
         if is_free.any():
