@@ -4,9 +4,10 @@ result = restore_photo(images, load_restorer("builtin"))
 result.image                        # (B, 3, H, W), as large as the input
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from .faces.detection import Detector, load_detector
 from .faces.face import Faces
 from .faces.masks import FEATHER, FaceParser, template_mask
 from .faces.paste import paste
+from .faces.settings import FaceSettings, per_face
 from .image import check_images, resize
 from .quality import Metric, load_metric
 from .restorer import Restorer, check_range
@@ -74,6 +76,7 @@ def restore_photo(
     skip_above: float | None = None,
     metric: Metric | None = None,
     match: float = 0.0,
+    settings: Sequence[FaceSettings] = (),
 ) -> PhotoResult:
     """Restore the faces of photos or video frames.
 
@@ -101,6 +104,7 @@ def restore_photo(
         skip_above: faces whose score is at least this, in [0, 1], are left alone; None restores all.
         metric: what scores them, None = the built-in one.
         match: how far faces take on the sharpness and grain of the photo around them, in [0, 1].
+        settings: quality, fidelity and visibility of single faces; models without such a knob ignore it for them, too.
 
     Grey photos stay grey and toned prints keep their tone, but for a colorizing model. A photo without a face comes back as it is.
 
@@ -132,6 +136,13 @@ def restore_photo(
         faces, numbers = tracks.smooth(faces, tracks.link(faces), smoothing)
         steady = tracks.SteadyCodes(numbers, margin) if restorer.supports.codes else None
 
+    qualities: float | Tensor | None = quality
+    fidelities: float | Tensor = fidelity
+    visibilities: float | Tensor = visibility
+    if settings:
+        best = 1.0 if quality is None else quality
+        qualities, fidelities, visibilities = per_face(faces, settings, best, fidelity, visibility)
+        fidelities = fidelities if restorer.supports.fidelity else fidelity
     matrices = alignment.align(faces, side)
     ask = partial(progress, 0, len(faces)) if progress else None
     crops = alignment.crop(seen, faces, side, matrices, restorer.device, ask)
@@ -142,12 +153,13 @@ def restore_photo(
     restored = torch.empty_like(crops)
     for start in range(0, len(faces), batch_size):
         batch = slice(start, start + batch_size)
+        quality_now, fidelity_now = _those(qualities, batch), _those(fidelities, batch)
         if steady is None:
-            faces_now = restorer.restore(crops[batch], quality, fidelity, guidance, alpha, adain)
+            faces_now = restorer.restore(crops[batch], quality_now, fidelity_now, guidance, alpha, adain)
         else:
             features = restorer.encode(crops[batch])
-            codes = steady(restorer.lookup(features, quality, guidance, alpha))
-            faces_now = restorer.decode(codes, features, fidelity, adain)
+            codes = steady(restorer.lookup(features, quality_now, guidance, alpha))
+            faces_now = restorer.decode(codes, features, fidelity_now, adain)
         restored[batch] = faces_now.to(restored)
         if progress is not None:
             progress(min(start + batch_size, len(faces)), len(faces))
@@ -164,8 +176,13 @@ def restore_photo(
         mask = None if mask is None else resize(mask, (canvas.shape[2], canvas.shape[3]))
     detail = 0.0 if restorer.supports.task == "inpaint" else detail  # what is filled is no detail
     ask = partial(progress, len(faces), len(faces)) if progress else None
-    image, opacity = paste(canvas, restored, faces, matrices, shown, visibility, mask, detail, match, ask)
+    image, opacity = paste(canvas, restored, faces, matrices, shown, visibilities, mask, detail, match, ask)
     return PhotoResult(image, faces, opacity, crops, restored, skipped, said)
+
+
+def _those(value: Any, batch: slice) -> Any:
+    """What holds for a batch of faces: the one value of all, or those of its own."""
+    return value[batch] if isinstance(value, Tensor) else value
 
 
 def _scores(

@@ -17,6 +17,7 @@ from .restore import RestoreAlignedFace
 from .schema import naming_errors
 from .score import FilterByScore, QualityGate, ScoreImage
 from .segs import FacesToSegs, SegsToFaces
+from .settings import FaceSettings
 from .sweep import QualitySweep
 from .tasks import ColorizeFace, InpaintFace
 
@@ -44,6 +45,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     LoadParser,
     DetectFaces,
     SelectFaces,
+    FaceSettings,
     CropFaces,
     PasteFaces,
     FacesToSegs,

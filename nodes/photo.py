@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..iqpbfr_core.faces.face import Faces
 from ..iqpbfr_core.faces.report import numbered
+from ..iqpbfr_core.faces.settings import FaceSettings
 from ..iqpbfr_core.pipeline import restore_photo
 from .bridge import Progress, check_mask, chunk_size, load_weights, on_device, stopping, tell, to_comfy, to_images
 from .decode import adain_input, fidelity_input
@@ -14,7 +15,7 @@ from .lookup import quality_input
 from .paste import detail_input, feather_input, keep_colour_input, match_input, visibility_input
 from .schema import CATEGORY, advanced, search_aliases
 from .shown import compare, comparison_output
-from .sockets import DETECTOR, FACES, PARSER, RESTORER, LoadedNetwork, LoadedRestorer
+from .sockets import DETECTOR, FACE_SETTINGS, FACES, PARSER, RESTORER, LoadedNetwork, LoadedRestorer
 
 
 class RestorePhoto(io.ComfyNode):
@@ -87,6 +88,11 @@ class RestorePhoto(io.ComfyNode):
                         tooltip="Faces whose score by the built-in metric is at least this are left alone; 1 restores all.",
                     )
                 ),
+                FACE_SETTINGS.Input(
+                    "settings",
+                    optional=True,
+                    tooltip="Optional: quality, fidelity and visibility of single faces, from Face Settings.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -130,11 +136,12 @@ class RestorePhoto(io.ComfyNode):
         detail: float = 1.0,
         match: float = 0.0,
         skip_above: float = 1.0,
+        settings: tuple[FaceSettings, ...] = (),
     ) -> io.NodeOutput:
         images = to_images(image)
         if faces is None:
             faces = detect(detector, images)
-        settings = restorer.restorer.settings(quality, fidelity, adain)
+        understood = restorer.restorer.settings(quality, fidelity, adain)
         progress = Progress(max(1, len(faces)))
         load_weights(restorer, len(faces))
         with on_device(parser) as ready, stopping(ready):
@@ -143,8 +150,8 @@ class RestorePhoto(io.ComfyNode):
                 restorer.restorer,
                 faces=faces,
                 quality=quality,
-                fidelity=settings.fidelity,
-                adain=settings.adain,
+                fidelity=understood.fidelity,
+                adain=understood.adain,
                 min_size=min_size,
                 background=None if background is None else to_images(background),
                 parser=ready,
@@ -158,9 +165,10 @@ class RestorePhoto(io.ComfyNode):
                 detail=detail,
                 match=match,
                 skip_above=skip_above if skip_above < 1 else None,
+                settings=settings,
             )
         restored = to_comfy(result.restored) if len(result.restored) else ExecutionBlocker(None)
-        said = tell(cls, "\n".join([numbered(result.report), *settings.notes]))
+        said = tell(cls, "\n".join([numbered(result.report), *understood.notes]))
         return io.NodeOutput(
             to_comfy(result.image),
             result.mask[:, 0].cpu(),

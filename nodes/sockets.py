@@ -15,6 +15,7 @@ CODES = io.Custom("IQPBFR_CODES")
 DETECTOR = io.Custom("IQPBFR_DETECTOR")
 PARSER = io.Custom("IQPBFR_PARSER")
 FACES = io.Custom("IQPBFR_FACES")  # iqpbfr_core.faces.face.Faces
+FACE_SETTINGS = io.Custom("IQPBFR_FACE_SETTINGS")  # a tuple of iqpbfr_core.faces.settings.FaceSettings
 
 
 @dataclass(frozen=True)

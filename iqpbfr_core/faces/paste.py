@@ -17,7 +17,7 @@ def paste(
     faces: Faces,
     matrices: Tensor,
     masks: Tensor,
-    visibility: float = 1.0,
+    visibility: float | Tensor = 1.0,
     keep: Tensor | None = None,
     detail: float = 0.0,
     match: float = 0.0,
@@ -31,7 +31,7 @@ def paste(
         faces: whose `frames` say where each crop belongs.
         matrices: (N, 2, 3) crop pixels to frame pixels, see `alignment`.
         masks: (N or 1, 1, S, S) opacity of the crops in [0, 1].
-        visibility: 0 shows the frame, 1 the crop.
+        visibility: 0 shows the frame, 1 the crop; number or (N,).
         keep: (B or 1, 1, H, W) in [0, 1], where the frames may be changed at all: a user's mask.
         detail: how much of the frames' own detail is kept where it is finer than crops can hold, in [0, 1].
         match: how far crops take on the sharpness and grain of what surrounds them, in [0, 1].
@@ -42,8 +42,10 @@ def paste(
         bit-identical to the input. Both have the frames' dtype and device; blending is done in float32 on the
         crops' device.
     """
-    if not 0 <= visibility <= 1:
+    visibilities = torch.as_tensor(visibility, dtype=torch.float32)
+    if not ((visibilities >= 0) & (visibilities <= 1)).all():
         raise InputError(f"visibility must lie in [0, 1], got {visibility}.")
+    visibilities = visibilities.expand(len(crops)).tolist()
     for name, value in (("detail", detail), ("match", match)):
         if not 0 <= value <= 1:
             raise InputError(f"{name} must lie in [0, 1], got {value}.")
@@ -69,7 +71,7 @@ def paste(
         under = pasted[here].to(face)
         face = keep_detail(under, face, scales[index], detail)
         face = match_surroundings(under, face, share, match, seed=index).clamp(0, 1)
-        share = share * visibility
+        share = share * visibilities[index]
         if keep is not None:
             allowed = keep[frame if len(keep) > 1 else 0, :, top:bottom, left:right]
             share = share * allowed.to(share)

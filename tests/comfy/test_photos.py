@@ -33,6 +33,20 @@ def test_restore_photo_changes_faces_and_nothing_else(comfy, prompt):
     assert (np.abs(before - after)[mask > 200]).mean() > 1
 
 
+def test_faces_may_have_settings_of_their_own(comfy, prompt):
+    """Restore Photo finds the faces by itself, and knows those again that Detect Faces has found."""
+    graph = prompt("01 Restore a photo")
+    detect = {"image": ["3", 0], "confidence": 0.8, "min_size": 10, "detection_size": 640, "detail": 2.0}
+    graph["20"] = {"class_type": "IQPBFR_DetectFaces", "inputs": detect}
+    own = {"faces": ["20", 0], "quality": 1.0, "fidelity": 0.5, "visibility": 0.0}
+    graph["21"] = {"class_type": "IQPBFR_FaceSettings", "inputs": own}
+    graph["4"]["inputs"]["settings"] = ["21", 0]
+    graph["22"] = {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}}
+    run = comfy.run(graph)
+    assert run.is_success, run.error
+    assert (picture_of(comfy, run, "22") == picture_of(comfy, run, "5")).all()
+
+
 def test_photo_without_a_face_comes_back_as_it_is(comfy, prompt):
     graph = prompt("01 Restore a photo")
     show_no_face(comfy, graph)

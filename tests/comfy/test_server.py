@@ -45,7 +45,7 @@ def test_every_node_is_registered_and_explained(comfy):
 def test_every_node_is_in_a_workflow_or_tested_here(prompt):
     used = {node["class_type"] for name in PROMPTS for node in prompt(name).values()}
     # These need a file that a run has saved, a download, another extension, or are tested by themselves.
-    elsewhere = {"LoadCodes", "LoadDetector", "LoadParser", "FacesToSegs", "SegsToFaces", "QualityGate"}
+    elsewhere = {"LoadCodes", "LoadDetector", "LoadParser", "FacesToSegs", "SegsToFaces", "QualityGate", "FaceSettings"}
     elsewhere = {f"IQPBFR_{name}" for name in elsewhere}
     assert NODE_IDS - used <= elsewhere
 

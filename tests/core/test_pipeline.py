@@ -1,6 +1,7 @@
 """Photo -> faces -> restorer -> photo: what a user gets back, whatever went in."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from iqpbfr_core.faces.face import Faces
 from iqpbfr_core.faces.masks import template_mask
 from iqpbfr_core.faces.measures import flicker, seam
 from iqpbfr_core.faces.paste import paste
+from iqpbfr_core.faces.settings import FaceSettings
 from iqpbfr_core.image import resize
 
 
@@ -327,3 +329,34 @@ def test_pasting_can_be_stopped_before_any_face(frames, faces):
                 progress=progress,
             )
         assert len(calls) == allowed
+
+
+def test_settings_of_a_face_hold_for_it_alone(tiny, frames, faces):
+    """Each face as in a run in which all have its settings; of several settings the last holds."""
+    strong, weak = (restore_photo(frames, tiny, faces=faces, fidelity=w).restored for w in (0.0, 1.0))
+    settings = [FaceSettings(faces, 1.0, 0.5, 1.0), FaceSettings(faces[[0, 2]], 1.0, 0.0, 1.0)]
+    settings.append(FaceSettings(faces[[1]], 1.0, 1.0, 0.0))
+    result = restore_photo(frames, tiny, faces=faces, settings=settings)
+    for number, wanted in enumerate((strong, weak, strong)):
+        torch.testing.assert_close(result.restored[number], wanted[number], atol=1e-5, rtol=0)
+    left, top, right, bottom = faces.boxes[1].long().tolist()
+    assert torch.equal(result.image[0, :, top:bottom, left:right], frames[0, :, top:bottom, left:right])
+
+
+def test_settings_know_a_face_again_by_its_place(tiny, frames, faces):
+    """A box some pixels away is the same face; one in another frame, or of a neighbour, is not."""
+    moved = upright([(24, 33, 84, 93)], (200, 260), [0], 2)
+    elsewhere = upright([(20, 30, 80, 90)], (200, 260), [1], 2)
+    plain = restore_photo(frames, tiny, faces=faces)
+    for own, changed in ((moved, [True, False, False]), (elsewhere, [False, False, False])):
+        result = restore_photo(frames, tiny, faces=faces, settings=[FaceSettings(own, 0.0, 1.0, 1.0)])
+        differences = (result.restored - plain.restored).abs().flatten(1).amax(1)
+        assert (differences > 1e-4).tolist() == changed
+
+
+def test_a_model_without_fidelity_ignores_it_for_a_face_too(tiny, frames, faces, monkeypatch):
+    supports = replace(tiny.supports, fidelity=False, default_fidelity=0.0)
+    monkeypatch.setattr(tiny, "supports", supports)
+    own = [FaceSettings(faces, 1.0, 1.0, 1.0)]
+    plain = restore_photo(frames, tiny, faces=faces)
+    assert torch.equal(restore_photo(frames, tiny, faces=faces, settings=own).restored, plain.restored)
