@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..iqpbfr_core.figure import labelled_grid
-from .bridge import Progress, on_device, score, to_comfy
+from .bridge import Progress, on_device, score, tell, to_comfy
 from .decode import adain_input, decode, fidelity_input
 from .lookup import look_up, quality_input
 from .schema import CATEGORY, search_aliases
@@ -47,6 +47,7 @@ class QualitySweep(io.ComfyNode):
                     tooltip="A list: mean score per quality; empty without a metric.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -62,6 +63,9 @@ class QualitySweep(io.ComfyNode):
     ) -> io.NodeOutput:
         count = len(features.features)
         qualities = torch.linspace(first_quality, last_quality, steps).tolist()
+        settings = features.model.restorer.settings
+        if notes := dict.fromkeys(note for q in qualities for note in settings(q, fidelity, adain).notes):
+            tell(cls, "\n".join(notes))
         progress = Progress(steps * count * (2 if metric is None else 3))
         columns = [
             decode(look_up(features, q, progress=progress), features, fidelity, adain, progress) for q in qualities
