@@ -34,7 +34,7 @@ PACK = {"cnr_id": "iqp-face-restoration", "ver": __version__}  # by which ComfyU
 WIDTH = 270  # of a node, and of a square picture in it
 PITCH = 350  # of columns
 MAX_WIDTH = WIDTH + PITCH
-MAX_COLUMNS = 8  # longer graphs go on below
+MAX_COLUMNS = 9  # longer graphs go on below
 LINE = 16  # of shown text
 ROW_GAP = 80  # holds the title bar, and the badge above it
 STEP = 200  # between points of a link that runs downwards
@@ -105,8 +105,9 @@ def columns(prompt: Prompt) -> dict[str, int]:
 
 def room(server: ComfyServer, prompt: Prompt, name: str, run: Run | None) -> tuple[int, int]:
     """Width and additional height for what a node has shown in `run`; only what feeds nothing may be wide."""
-    if run is None:
-        return WIDTH, WIDTH * (prompt[name]["class_type"] in ("PreviewImage", "SaveImage"))
+    kind = prompt[name]["class_type"]
+    if run is None or kind == "SaveVideo":  # ComfyUI lists no size of a video
+        return WIDTH, WIDTH * (kind in ("PreviewImage", "SaveImage", "SaveVideo"))
     text = "".join(run.history["outputs"].get(name, {}).get("text", []))
     files = run.pictures(name)
     if not files:
@@ -269,12 +270,13 @@ def make_thumbnail(server: ComfyServer, prompt: Prompt, run: Run | None, path: P
 def make(comfy: ComfyPage, name: str) -> None:
     """Write one workflow and its thumbnail."""
     prompt = json.loads((PROMPTS / f"{name}.json").read_text())
-    run = None if name in NEEDS_RESTORER + NEEDS_CHECKPOINT else comfy.server.run(prompt)
+    run = None if name in NEEDS_CHECKPOINT else comfy.server.run(prompt)
     if run is not None and not run.is_success:
         raise RuntimeError(f"{name}: {run.error}")
     workflow = make_workflow(comfy, prompt, name, run)
     (WORKFLOWS / f"{name}.json").write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n")
-    make_thumbnail(comfy.server, prompt, run, WORKFLOWS / f"{name}.jpg")
+    is_shown = name not in NEEDS_RESTORER  # what stand-ins make is noise
+    make_thumbnail(comfy.server, prompt, run if is_shown else None, WORKFLOWS / f"{name}.jpg")
     if name == GRAPH[0]:
         comfy.load_workflow(workflow)
         comfy.run()
