@@ -15,6 +15,7 @@ _BEGINNINGS = (
 )
 # By tensors that no restorer has, in any order.
 _DETECTOR = "BboxHead.0.conv1x1.weight"
+_ADAPTER = "embedding.mlp.0.weight"
 _UPSCALER = "this is an upscaler: open it with Load Upscale Model (models/upscale_models)"
 _OTHER_KINDS = (
     ("model.diffusion_model.", "this is a diffusion checkpoint: open it with Load Checkpoint (models/checkpoints)"),
@@ -23,7 +24,7 @@ _OTHER_KINDS = (
     ("body.0.rdb1.conv1.weight", _UPSCALER),
     ("RRDB_trunk.0.RDB1.conv1.weight", _UPSCALER),
     ("layers.0.residual_group.blocks.0", _UPSCALER),
-    ("embedding.mlp.0.weight", "this is a score adapter: open it with Load Score Adapter (models/iqpbfr_adapters)"),
+    (_ADAPTER, "this is a score adapter: open it with Load Score Adapter (models/iqpbfr_adapters)"),
 )
 # By tensors that restorers have, too, or others of their families: asked only when no family was found.
 _TENSORS = (
@@ -56,8 +57,17 @@ def what_it_is(path: str | os.PathLike[str]) -> str:
 
 def is_detector(path: str | os.PathLike[str]) -> bool:
     """Whether a file names RetinaFace's tensors. As quick."""
+    return _has(path, _DETECTOR)
+
+
+def is_adapter(path: str | os.PathLike[str]) -> bool:
+    """Whether a file names a score adapter's tensors. As quick."""
+    return _has(path, _ADAPTER)
+
+
+def _has(path: str | os.PathLike[str], name: str) -> bool:
     file = Path(path)
-    return _DETECTOR.encode() in _names(file, file.stat().st_mtime_ns)
+    return name.encode() in _names(file, file.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .adapt import ApplyScoreAdapter, LoadScoreAdapter
 from .bridge import add_model_folders
 from .codes import BlendCodes, LoadCodes, PreviewCodes, SaveCodes
 from .decode import DecodeFace
@@ -24,6 +25,8 @@ from .tasks import ColorizeFace, InpaintFace
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadRestorer,
     LoadMetric,
+    LoadScoreAdapter,
+    ApplyScoreAdapter,
     EncodeFace,
     LookUpCodes,
     DecodeFace,

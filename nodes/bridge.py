@@ -36,12 +36,13 @@ PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16"
 RESTORER_FOLDERS = ("iqpbfr", "facerestore_models")
 METRIC_FOLDER = "iqa"
 DETECTION_FOLDER = "facedetection"
+ADAPTER_FOLDER = "iqpbfr_adapters"
 MAX_CHUNK = 16  # faces per forward pass: above, there is nothing to gain and interruption gets slow
 
 
 def add_model_folders() -> None:
     """Make our model folders known to ComfyUI; those other packs have set up are read as they are."""
-    for name in (*RESTORER_FOLDERS, METRIC_FOLDER, DETECTION_FOLDER):
+    for name in (*RESTORER_FOLDERS, METRIC_FOLDER, DETECTION_FOLDER, ADAPTER_FOLDER):
         is_new = name not in folder_paths.folder_names_and_paths
         folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
         if is_new:
@@ -60,6 +61,11 @@ def face_files() -> list[str]:
     names = folder_paths.get_filename_list(DETECTION_FOLDER)
     names = [name for name in names if name.lower().endswith(SUFFIXES) and name not in DETECTOR_FILES]
     return [name for name in names if strangers.is_detector(folder_paths.get_full_path(DETECTION_FOLDER, name))]
+
+
+def adapter_files() -> list[str]:
+    """Score adapters, which are always of one format."""
+    return [name for name in folder_paths.get_filename_list(ADAPTER_FOLDER) if name.lower().endswith(".safetensors")]
 
 
 def restorer_path(name: str) -> str:

@@ -41,7 +41,7 @@ class LookUpCodes(io.ComfyNode):
                         min=0.0,
                         max=10.0,
                         step=0.1,
-                        tooltip="Above 1 exaggerates what the wanted quality changes: crisper skin and hair, in the end overdone. 1 is off. Only the built-in kind of model has it. (guidance)",
+                        tooltip="Above 1 exaggerates what the wanted quality changes: crisper skin and hair, in the end overdone. 1 is off. Only the built-in kind of model has it, and models with a score adapter. (guidance)",
                     )
                 ),
                 advanced(

@@ -5,6 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..iqpbfr_core.adapters import ScoreAdapter
 from ..iqpbfr_core.errors import InputError
 from ..iqpbfr_core.restorer import Codes, Features, Restorer
 
@@ -14,6 +15,7 @@ FEATURES = io.Custom("IQPBFR_FEATURES")
 CODES = io.Custom("IQPBFR_CODES")
 DETECTOR = io.Custom("IQPBFR_DETECTOR")
 PARSER = io.Custom("IQPBFR_PARSER")
+ADAPTER = io.Custom("IQPBFR_ADAPTER")
 FACES = io.Custom("IQPBFR_FACES")  # iqpbfr_core.faces.face.Faces
 FACE_SETTINGS = io.Custom("IQPBFR_FACE_SETTINGS")  # a tuple of iqpbfr_core.faces.settings.FaceSettings
 
@@ -37,6 +39,14 @@ class LoadedNetwork:
     name: str
     holder: Any
     patcher: object = None
+
+
+@dataclass(frozen=True)
+class LoadedAdapter:
+    """A score adapter, which belongs to one restorer and moves where that goes."""
+
+    name: str
+    adapter: ScoreAdapter
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.text import Text
 
+from ..adapters import load_adapter
 from ..errors import InputError, IQPError, first_line
 from ..image import IMAGE_SUFFIXES
-from ..restorer import Restorer, Settings
+from ..restorer import Restorer, Settings, load_restorer
 
 # File names are printed as they are: nothing in them is markup, an emoji, a colour or a place to break the line.
 output = Console(markup=False, emoji=False)
@@ -22,12 +23,19 @@ T = TypeVar("T")
 
 MAX_SEED = 2**32 - 1  # what every random generator here takes
 FIDELITY_HELP = "0 = quality first, 1 = closest to the input; default: what the model is best run at."
+ADAPTER_HELP = "Score adapter: gives a model that was trained without a score a quality (.safetensors)."
 ADAIN_HELP = "Match feature statistics to the input; default: as the model's authors do."
 
 
 def report(kind: str, text: str) -> None:
     """Print an error."""
     errors.print(Text(f"{kind}:", style="bold red"), text)
+
+
+def load_model(model: str, adapter: Path | None, device: torch.device) -> Restorer:
+    """A restorer, with a score adapter where one was given."""
+    restorer = load_restorer(model, device)
+    return restorer if adapter is None else load_adapter(adapter, restorer).attach(restorer)
 
 
 def settle(restorer: Restorer, quality: float, fidelity: float | None, adain: bool | None) -> Settings:

@@ -14,9 +14,19 @@ from ..errors import WeightsNotFoundError
 from ..evaluation.benchmark import KINDS, evaluate_restorer
 from ..image import write_image
 from ..quality import Metric, load_metric
-from ..restorer import load_restorer
 from ..training.data import list_images
-from .console import ADAIN_HELP, FIDELITY_HELP, MAX_SEED, check_overwriting, choose_device, errors, output, settle
+from .console import (
+    ADAIN_HELP,
+    ADAPTER_HELP,
+    FIDELITY_HELP,
+    MAX_SEED,
+    check_overwriting,
+    choose_device,
+    errors,
+    load_model,
+    output,
+    settle,
+)
 
 # measure, heading, better direction
 MEASURES = (
@@ -46,12 +56,13 @@ def evaluate(
     grid: Path | None = typer.Option(None, help="Write a picture of 16 faces: LQ, restored, GT."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
     device: str = typer.Option("auto"),
+    adapter: Path | None = typer.Option(None, help=ADAPTER_HELP),
 ) -> None:
     """Degrade faces, restore them and measure: mean and standard deviation over faces."""
     files = (list_images(data / split) if split else list_images(data, "test"))[:limit]
     check_overwriting(files, [grid] if grid else [])
     where = choose_device(device)
-    restorer = load_restorer(model, where)
+    restorer = load_model(model, adapter, where)
     settings = settle(restorer, quality, fidelity, adain)
     metrics: dict[str, Metric] = {"builtin": load_metric("builtin"), "piqe": load_metric("piqe")}
     folder = weights or (data.parent / "weights" if (data.parent / "weights").is_dir() else None)

@@ -9,14 +9,15 @@ from torch import Tensor
 from ..image import read_image, write_image
 from ..optimize import OptimizationResult, WorstOf, optimize_codes
 from ..quality import load_metric
-from ..restorer import load_restorer
 from .aligned import through_square
 from .console import (
     ADAIN_HELP,
+    ADAPTER_HELP,
     FIDELITY_HELP,
     choose_device,
     collect_images,
     for_each,
+    load_model,
     output,
     output_names,
     settle,
@@ -40,12 +41,13 @@ def optimize(
     download: bool = typer.Option(False, "--download", help="Download missing weights of the metrics."),
     low_memory: bool = typer.Option(False, help="Recompute activations instead of storing them."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    adapter: Path | None = typer.Option(None, help=ADAPTER_HELP),
 ) -> None:
     """Restore aligned faces, then search their codes for a higher score. Ctrl+C keeps the best so far."""
     files = collect_images(images)
     pairs = list(zip(files, output_names(files, out), strict=True))
     where = choose_device(device)
-    restorer = load_restorer(model, where)
+    restorer = load_model(model, adapter, where)
     settings = settle(restorer, quality, fidelity, adain)
     with download_bar() as progress:
         score = WorstOf([load_metric(name, where, weights, download, progress) for name in metric])

@@ -10,16 +10,18 @@ from torch import Tensor
 from ..faces.detection import DETECTORS, load_detector
 from ..image import read_image, resize, write_image
 from ..pipeline import restore_photo
-from ..restorer import Restorer, Settings, load_restorer
+from ..restorer import Restorer, Settings
 from .aligned import through_square
 from .console import (
     ADAIN_HELP,
+    ADAPTER_HELP,
     FIDELITY_HELP,
     check_word,
     choose_device,
     collect_images,
     errors,
     for_each,
+    load_model,
     output,
     output_names,
     refuse_options,
@@ -78,6 +80,7 @@ def restore(
         None,
         help="Picture, or folder with one per photo, white where something may change; an inpainting model fills it.",
     ),
+    adapter: Path | None = typer.Option(None, help=ADAPTER_HELP),
 ) -> None:
     """Restore, colorize or inpaint (as the model was trained) the faces in photos, or aligned face crops."""
     if aligned:
@@ -90,7 +93,7 @@ def restore(
         left = [pair for pair in pairs if not pair[1].exists()]
         errors.print(f"{len(pairs) - len(left)} finished already.")
         pairs = left
-    restorer = load_restorer(model, choose_device(device))
+    restorer = load_model(model, adapter, choose_device(device))
     settings = settle(restorer, quality, fidelity, adain)
     if aligned:
         work = partial(_restore_crop, restorer=restorer, settings=settings, masks=mask)

@@ -9,9 +9,9 @@ from ..errors import InputError
 from ..figure import labelled_grid
 from ..image import read_image, resize, write_image
 from ..quality import load_metric
-from ..restorer import check_range, load_restorer
+from ..restorer import check_range
 from .aligned import to_square
-from .console import ADAIN_HELP, check_overwriting, choose_device, output, say
+from .console import ADAIN_HELP, ADAPTER_HELP, check_overwriting, choose_device, load_model, output, say
 from .download import download_bar
 
 
@@ -28,13 +28,14 @@ def sweep(
     weights: Path | None = typer.Option(None, help="Folder with the metric's weights; default: pyiqa's own cache."),
     download: bool = typer.Option(False, "--download", help="Download missing weights of this metric."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    adapter: Path | None = typer.Option(None, help=ADAPTER_HELP),
 ) -> None:
     """Restore one aligned face at several qualities and fidelities: a labelled grid with scores."""
     wanted = _numbers("quality", qualities)
     kept = [] if fidelities is None else _numbers("fidelity", fidelities)
     check_overwriting([image], [out])
     where = choose_device(device)
-    restorer = load_restorer(model, where)
+    restorer = load_model(model, adapter, where)
     kept = kept or [restorer.supports.default_fidelity]
     say(note for value in wanted for note in restorer.settings(value).notes)
     with download_bar() as progress:

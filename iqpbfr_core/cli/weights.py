@@ -7,15 +7,20 @@ import torch
 import typer
 from rich.table import Table
 
+from ..adapters import load_adapter
 from ..checkpoint import load_network, save_network
 from ..errors import InputError
+from ..strangers import is_adapter
 from .console import check_overwriting, output
 
 DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def info(file: str = typer.Argument(help="A weight file, or 'builtin'.")) -> None:
-    """Say what a weight file is: its family, every hyperparameter, and what it was trained for."""
+def info(file: str = typer.Argument(help="A weight file, a score adapter, or 'builtin'.")) -> None:
+    """Say what a weight file is: its family, every hyperparameter, and what it was trained for; or whose adapter it is."""
+    if Path(file).is_file() and is_adapter(file):
+        output.print(_describe_adapter(file))
+        return
     network = load_network(file)
     table = Table("field", "value", title=file)
     for field in dataclasses.fields(network.config):
@@ -26,6 +31,16 @@ def info(file: str = typer.Argument(help="A weight file, or 'builtin'.")) -> Non
     table.add_row("parameters", f"{count / 1e6:.1f} M")
     table.add_row("stored as", ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in network.parameters()})))
     output.print(table)
+
+
+def _describe_adapter(file: str) -> Table:
+    adapter = load_adapter(file)
+    table = Table("field", "value", title=file)
+    table.add_row("kind", "score adapter")
+    for field in dataclasses.fields(adapter.card):
+        table.add_row(field.name, str(getattr(adapter.card, field.name)))
+    table.add_row("parameters", f"{sum(p.numel() for p in adapter.network.parameters()) / 1e6:.2f} M")
+    return table
 
 
 def convert(

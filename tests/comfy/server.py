@@ -16,7 +16,12 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 FOLDER = "ComfyUI-IQP-Face-Restoration"
 NEEDS_UPSCALER = ("11 Restore then upscale",)
-NEEDS_RESTORER = ("13 Colorize a face", "14 Fill a scratched face", "15 Compare restorers")
+NEEDS_RESTORER = (
+    "13 Colorize a face",
+    "14 Fill a scratched face",
+    "15 Compare restorers",
+    "16 Give CodeFormer a quality knob",
+)
 NEEDS_CHECKPOINT = ("12 Generate then restore",)
 
 

@@ -7,6 +7,9 @@ import torch
 from networks import FAMILIES, TASKS, make_network
 from server import find_python
 
+from iqpbfr_core.adapters import new_adapter
+from iqpbfr_core.restorer import Restorer
+
 # Restorers that workflows name, and what stands in for them: the same kinds of network, with narrow layers and random weights.
 RESTORERS = {
     "codeformer.pth": FAMILIES["codeformer"],
@@ -35,7 +38,17 @@ def write_restorers(base: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, config in RESTORERS.items():
         torch.save({"params_ema": make_network(config).state_dict()}, folder / name)
-    return [folder / name for name in RESTORERS]
+    return [*(folder / name for name in RESTORERS), write_adapter(base)]
+
+
+def write_adapter(base: Path) -> Path:
+    """A stand-in for a trained score adapter of the stand-in for CodeFormer: what it changes is random, but is seen."""
+    adapter = new_adapter(Restorer(make_network(RESTORERS["codeformer.pth"])))
+    torch.manual_seed(0)
+    torch.nn.init.normal_(adapter.network.values.weight, std=0.3)
+    file = base / "models" / "iqpbfr_adapters" / "codeformer_quality.safetensors"
+    adapter.save(file)
+    return file
 
 
 def write_checkpoint(base: Path, comfyui: Path) -> Path:

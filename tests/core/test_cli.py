@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 from commands import run
+from networks import FAMILIES, make_network
 from PIL import Image
 
-from iqpbfr_core.checkpoint import load_network
+from iqpbfr_core.adapters import new_adapter
+from iqpbfr_core.checkpoint import load_network, save_network
 from iqpbfr_core.image import read_image, write_image
+from iqpbfr_core.restorer import Restorer
 
 
 def refused(*arguments, code=2):
@@ -172,3 +175,26 @@ def test_sweep_draws_a_grid(tmp_path, pictures, tiny_file):
     assert Image.open(out).size[1] > 3 * 64
     assert "commas" in refused(*arguments, "--quality", "0;1")
     assert "fidelity" in refused(*arguments, "--fidelity", "1.5")
+
+
+def test_an_adapter_gives_a_model_a_quality(tmp_path, pictures):
+    restorer = Restorer(make_network(FAMILIES["codeformer"]))
+    adapter = new_adapter(restorer)
+    torch.nn.init.normal_(adapter.network.values.weight)
+    adapter.save(tmp_path / "adapter.safetensors")
+    save_network(restorer.network, tmp_path / "model.safetensors")
+    steered = ["--model", tmp_path / "model.safetensors", "--adapter", tmp_path / "adapter.safetensors"]
+    for quality in ("0.1", "0.9"):
+        out = tmp_path / quality
+        result = run("restore", "--aligned", pictures, "-o", out, "--fidelity", "0", "--quality", quality, *steered)
+        assert result.returncode == 0, result.stderr
+        assert "takes no quality" not in result.stderr
+    assert (tmp_path / "0.1" / "0.png").read_bytes() != (tmp_path / "0.9" / "0.png").read_bytes()
+    assert "score adapter" in run("info", tmp_path / "adapter.safetensors").stdout
+    assert "codeformer" in run("info", tmp_path / "adapter.safetensors").stdout
+    other = refused(
+        "sweep", pictures / "0.png", "-o", tmp_path / "a.png", "--adapter", tmp_path / "adapter.safetensors"
+    )
+    assert "told a quality already" in other
+    none = refused("restore", "--aligned", pictures, "-o", tmp_path / "x", "--adapter", tmp_path / "model.safetensors")
+    assert "no score adapter" in none
