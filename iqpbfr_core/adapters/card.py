@@ -37,16 +37,15 @@ class AdapterCard:
             raise CheckpointError(f"score_range must rise within [0, 1], got {str(self.score_range)[:100]}.")
 
     def to_metadata(self) -> dict[str, str]:
-        """For a safetensors file."""
-        return {"format": FORMAT, "card": json.dumps(asdict(self))}
+        """For a safetensors file; one entry, since several come in any order, and equal adapters are to be equal files."""
+        return {FORMAT: json.dumps(asdict(self))}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "AdapterCard":
         """What `to_metadata` wrote; CheckpointError for anything else."""
-        found = metadata.get("format", "")
-        if found != FORMAT:
-            raise CheckpointError(f"no score adapter (its format is {found[:100]!r}, not {FORMAT!r}).")
-        text = metadata.get("card", "")
+        if FORMAT not in metadata:
+            raise CheckpointError(f"no score adapter (it does not call itself {FORMAT!r}).")
+        text = metadata[FORMAT]
         try:
             if len(text) > 8 * MAX_TEXT:
                 raise ValueError(f"{len(text):,} characters")

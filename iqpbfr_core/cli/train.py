@@ -1,4 +1,4 @@
-"""iqpbfr train metric | autoencoder | lookup | fusion | detector"""
+"""iqpbfr train metric | autoencoder | lookup | fusion | adapter | detector"""
 
 import logging
 from pathlib import Path
@@ -12,7 +12,8 @@ from ..errors import InputError, TrainingError
 from ..faces.detection import load_detector
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
-from ..quality import BUILTIN, BuiltinMetric, load_metric, load_severity
+from ..quality import BUILTIN, BuiltinMetric, Metric, load_metric, load_severity
+from ..restorer import load_restorer
 from ..training.data import list_images
 from ..training.loop import RunConfig, Stage, run
 from ..training.perceptual import PerceptualLoss
@@ -20,7 +21,8 @@ from ..training.presets import PRESETS
 from .console import MAX_SEED, output
 
 app = typer.Typer(
-    help="Train the built-in metric, the three stages of a restorer, the face detector.", no_args_is_help=True
+    help="Train the built-in metric, the three stages of a restorer, score adapters, the face detector.",
+    no_args_is_help=True,
 )
 
 DATA = typer.Option(..., help="Folder of aligned faces, or with sub-folders train and test.")
@@ -47,6 +49,13 @@ def _metric(metric: str) -> SeverityNet:
     builtin = load_metric(BUILTIN)
     assert isinstance(builtin, BuiltinMetric)
     return builtin.network
+
+
+def _any_metric(metric: str, folder: Path | None) -> Metric:
+    """A metric by name, or the built-in kind from a file."""
+    if metric.endswith(".safetensors"):
+        return BuiltinMetric(load_severity(metric))
+    return load_metric(metric, folder=folder)
 
 
 def _network(path: Path) -> CodeRestorer:
@@ -168,6 +177,41 @@ def fusion(
     network = _network(init)
     stage = FusionStage(network, _metric(metric), PerceptualLoss(), seed, fidelity_only=fidelity_only)
     side = network.config.resolution
+    _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))
+
+
+@app.command()
+def adapter(
+    data: Path = DATA,
+    out: Path = OUT,
+    base: Path = typer.Option(..., help="Restorer that was trained without a score; it is not changed."),
+    teacher: Path | None = typer.Option(
+        None, help="The autoencoder it was built on, which knows the codes of good faces; DAEFR has its own inside."
+    ),
+    metric: list[str] = typer.Option(
+        [BUILTIN], help="Score it is told: 'builtin', a file of `train metric`, or a pyiqa metric; several: their mean."
+    ),
+    weights: Path | None = typer.Option(None, help="Folder with the metrics' weights; default: pyiqa's own cache."),
+    quality_weight: float = typer.Option(
+        1.0, min=0, help="Weight of the distance of decoded faces' score from the one that was asked for."
+    ),
+    more_data: Path | None = MORE_DATA,
+    steps: int = STEPS,
+    batch_size: int = BATCH,
+    seed: int = SEED,
+    workers: int = WORKERS,
+    precision: str = PRECISION,
+    save_every: int = SAVE_EVERY,
+) -> None:
+    """A score for a restorer that was trained without one: a score adapter."""
+    from ..training.adapter import AdapterStage
+    from ..training.teacher import find_teacher
+
+    restorer = load_restorer(base)
+    known = find_teacher(restorer, None if teacher is None else load_restorer(teacher))
+    recipe = f"{steps} steps of {batch_size} faces, {'with' if known else 'without'} a teacher, quality weight {quality_weight:g}, seed {seed}"
+    stage = AdapterStage(restorer, [_any_metric(m, weights) for m in metric], known, seed, quality_weight, recipe)
+    side = restorer.config.resolution
     _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))
 
 

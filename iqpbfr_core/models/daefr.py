@@ -66,6 +66,11 @@ class DAEFR(SingleBook):
         good = self.vqvae.HQ_quant_conv(self.vqvae.HQ_encoder(images)[0])
         return self.cross_attention(good, degraded), {}
 
+    def good_codes(self, images: Tensor) -> Tensor:
+        """Codes (B, N) of faces that need no restoring, by the autoencoder which the encoders were associated with."""
+        z, _ = self.vqvae.Fixed_encoder(images)
+        return self.codebook.nearest(to_tokens(self.vqvae.Fixed_quant_conv(z)))
+
     def logits(self, z: Tensor, score: Tensor | None) -> Tensor:
         position = self.position_emb.to(z).expand(len(z), -1, -1)
         x = self.feat_emb(to_tokens(z))

@@ -13,6 +13,7 @@ again, by reconstruction and commitment, for codebooks and a generator that stay
 
 import copy
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -47,10 +48,13 @@ GAN_RAMP = 0.1  # of the run, from nothing to its full weight
 EMA = 0.998
 
 
-class Averaged:
+M = TypeVar("M", bound=nn.Module)
+
+
+class Averaged(Generic[M]):
     """Exponential moving average of a network's weights (Polyak), kept in a copy."""
 
-    def __init__(self, module: CodeRestorer) -> None:
+    def __init__(self, module: M) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from iqpbfr_core import load_restorer
 from iqpbfr_core.adapters import AdapterCard, ScoreAdapter, load_adapter, new_adapter
+from iqpbfr_core.adapters.card import FORMAT
 from iqpbfr_core.adapters.modulation import EMBEDDING_DIM, sites_of
 from iqpbfr_core.checkpoint import build_network, infer_config, load_network, save_network
 from iqpbfr_core.errors import CheckpointError, InputError
@@ -293,21 +294,21 @@ def test_a_file_that_is_no_adapter_is_refused_in_a_line(tmp_path):
     file, bad = tmp_path / "a.safetensors", tmp_path / "bad.safetensors"
     trained(r).save(file)
     weights, metadata = load_file(file), new_adapter(r).card.to_metadata()
-    card = json.loads(metadata["card"])
+    card = json.loads(metadata[FORMAT])
 
-    def write(tensors=weights, **change):
-        save_file(tensors, bad, {**metadata, **change})
+    def write(tensors=weights, text=metadata[FORMAT]):
+        save_file(tensors, bad, {FORMAT: text})
 
     def with_card(**change):
-        write(card=json.dumps({**card, **change}))
+        write(text=json.dumps({**card, **change}))
 
     cases = {
         "not a readable safetensors": lambda: bad.write_bytes(file.read_bytes()[:-10]),
-        "format is 'x'": lambda: write(format="x"),
+        "does not call itself": lambda: save_file(weights, bad, {"format": "pt"}),
         "1 missing .values.bias": lambda: write({k: v for k, v in weights.items() if k != "values.bias"}),
         "1 unexpected .more": lambda: write({**weights, "more": torch.zeros(1)}),
         "NaN or infinity": lambda: write({**weights, "values.bias": weights["values.bias"] / 0}),
-        "card cannot be read": lambda: write(card="{" * 10_000),
+        "card cannot be read": lambda: write(text="{" * 10_000),
         "another shape": lambda: write({**weights, "values.bias": torch.zeros(10**6).half()}),
         "score_range must rise": lambda: with_card(score_range=[0.9, 0.1]),
         "cannot be read": lambda: with_card(score_range=None),
