@@ -7,6 +7,8 @@ import torch
 from iqpbfr_core.checkpoint import build_network
 from iqpbfr_core.training.presets import TINY
 
+# Of ours, with one codebook and without a score.
+PLAIN = dataclasses.replace(TINY, num_hq_codes=0, conditioning="none", tells_features=False)
 _VQGAN = dataclasses.replace(
     TINY, stem=1, head=1, widths=(16, 32, 64), encoder_depths=(2, 1, 1), generator_depths=(1, 2, 1), num_hq_codes=0,
     conditioning="none", lookup_dim=512, lookup_mlp_dim=1024, lookup_layers=0, fusion=(), alpha=0.8, metric="",

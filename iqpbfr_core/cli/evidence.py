@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from ..adapters import load_adapter
 from ..errors import InputError, WeightsNotFoundError
 from ..evaluation.evidence import CLAIMS, Finding, prepare
 from ..evaluation.landmarks import LandmarkJudge
@@ -41,6 +42,7 @@ def evidence(
         None, help=f"Face recogniser (TorchScript) that judges identity; default: {RECOGNISER} in --weights."
     ),
     device: str = typer.Option("auto"),
+    adapter: Path | None = typer.Option(None, help="Score adapter of --model, which R5 is about."),
 ) -> None:
     """Recompute the claims of the method on held-out faces, with 95 % bootstrap intervals over faces."""
     known = dict(CLAIMS)
@@ -70,6 +72,7 @@ def evidence(
         landmarks=LandmarkJudge(detector) if detector else None,
         identity=IdentityJudge(recogniser) if recogniser else None,
         likeness=FeatureJudge(detector) if detector else None,
+        adapter=load_adapter(adapter, restorer) if adapter else None,
     )
     for claim in claims:
         finding = known[claim](scene)

@@ -1,5 +1,7 @@
 """Named architectures and recipes of `iqpbfr train`."""
 
+from dataclasses import replace
+
 from ..config import RestorerConfig
 
 # 256 px faces, 16x16 tokens, two codebooks: small enough for a CPU.
@@ -25,6 +27,11 @@ SMALL = RestorerConfig(
     tells_features=True,
 )
 
+# As many codes in one codebook, and no score: what the method is compared with, and what a score adapter is shown on.
+SMALL_PLAIN = replace(
+    SMALL, num_codes=SMALL.num_codes + SMALL.num_hq_codes, num_hq_codes=0, conditioning="none", tells_features=False
+)
+
 # A few seconds of training in tests; learns nothing worth keeping.
 TINY = RestorerConfig(
     family="iqpbfr",
@@ -48,4 +55,4 @@ TINY = RestorerConfig(
     tells_features=True,
 )
 
-PRESETS = {"small": SMALL, "tiny": TINY}
+PRESETS = {"small": SMALL, "small-plain": SMALL_PLAIN, "tiny": TINY}

@@ -3,14 +3,20 @@
 import pytest
 import torch
 from commands import run as command
-from networks import FAMILIES, make_network
+from networks import FAMILIES, PLAIN, make_network
 
 from iqpbfr_core.adapters import load_adapter, new_adapter
-from iqpbfr_core.checkpoint import save_network
+from iqpbfr_core.checkpoint import load_network, save_network
 from iqpbfr_core.errors import InputError, TrainingError
 from iqpbfr_core.image import write_image
+from iqpbfr_core.models.code_restorer import CodeRestorer
+from iqpbfr_core.models.severity import SeverityNet
+from iqpbfr_core.quality import BuiltinMetric
 from iqpbfr_core.restorer import Restorer
 from iqpbfr_core.training.adapter import AdapterStage
+from iqpbfr_core.training.autoencoder import AutoencoderStage
+from iqpbfr_core.training.fusion import FusionStage
+from iqpbfr_core.training.lookup import LookupStage
 from iqpbfr_core.training.loop import RunConfig, run
 from iqpbfr_core.training.teacher import find_teacher
 
@@ -146,6 +152,19 @@ def test_what_cannot_teach_or_be_taught_is_refused(data, tmp_path, tiny):
         AdapterStage(tiny, [Brightness()])
     with pytest.raises(TrainingError, match="brightness has no gradient"):
         run(AdapterStage(r, [Untold()]), config(data, tmp_path / "run", 1))
+
+
+def test_a_model_without_a_score_is_trained_and_then_given_one(data, tmp_path):
+    """What R5 does, as small as can be."""
+    metric = SeverityNet()
+    first = run(AutoencoderStage(CodeRestorer(PLAIN), metric, 1), config(data, tmp_path / "a", 1))
+    second = run(LookupStage(load_network(first), metric), config(data, tmp_path / "l", 1))
+    third = run(FusionStage(load_network(second), metric), config(data, tmp_path / "f", 1))
+    r = Restorer(load_network(third))
+    assert r.config == PLAIN
+    teacher = find_teacher(r, Restorer(load_network(first)))
+    file = run(AdapterStage(r, [BuiltinMetric(metric)], teacher), config(data, tmp_path / "adapter", 1))
+    assert load_adapter(file, r).attach(r).has_quality
 
 
 def test_the_command_trains_on_a_file(data, tmp_path):

@@ -9,7 +9,7 @@ import threading
 import formula
 import pytest
 import torch
-from networks import FAMILIES, make_network
+from networks import FAMILIES, PLAIN, make_network
 from safetensors.torch import load_file, save_file
 
 from iqpbfr_core import load_restorer
@@ -20,11 +20,10 @@ from iqpbfr_core.checkpoint import build_network, infer_config, load_network, sa
 from iqpbfr_core.errors import CheckpointError, InputError
 from iqpbfr_core.optimize import optimize_codes
 from iqpbfr_core.restorer import Restorer
-from iqpbfr_core.training.presets import TINY
 
 BASES = {
     **{name: config for name, config in FAMILIES.items() if name != "stage_one"},
-    "ours": dataclasses.replace(TINY, num_hq_codes=0, conditioning="none", tells_features=False),
+    "ours": PLAIN,
     "iqpir": dataclasses.replace(FAMILIES["codeformer"], family="iqpir", num_hq_codes=32),
 }
 every = pytest.mark.parametrize("name", BASES)

@@ -7,8 +7,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from networks import PLAIN, make_network
 
 from iqpbfr_core import load_metric
+from iqpbfr_core.adapters import new_adapter
 from iqpbfr_core.degradation import gaussian_blur
 from iqpbfr_core.errors import CheckpointError, InputError, MetricError
 from iqpbfr_core.evaluation.evidence import CLAIMS, prepare
@@ -19,6 +21,7 @@ from iqpbfr_core.evaluation.spectrum import out_of_band
 from iqpbfr_core.evaluation.statistics import bootstrap, mean_interval, spearman
 from iqpbfr_core.faces.alignment import TEMPLATE
 from iqpbfr_core.image import write_image
+from iqpbfr_core.restorer import Restorer
 
 
 def test_spearman_is_rank_correlation_with_ties():
@@ -87,7 +90,10 @@ def test_a_claim_has_a_verdict_a_table_and_a_value_per_face(claim, tiny, folder,
     metrics = {name: load_metric(name) for name in ("builtin", "piqe")}
     judge = PixelJudge()
     files = sorted((folder / "test").iterdir())
-    scene = prepare(tiny, files, metrics, "builtin", seed=0, identity=judge, likeness=judge)
+    plain = Restorer(make_network(PLAIN))
+    adapter = new_adapter(plain) if claim == "R5" else None
+    restorer = plain if adapter else tiny
+    scene = prepare(restorer, files, metrics, "builtin", seed=0, identity=judge, likeness=judge, adapter=adapter)
     assert scene.judges == ["piqe"]
     finding = dict(CLAIMS)[claim](scene)
     assert finding.claim == claim
@@ -107,10 +113,13 @@ def test_the_command_writes_table_values_and_pictures(tmp_path, folder, tiny_fil
     assert len(list(csv.reader((tmp_path / "out" / "R2.csv").open()))) == 3
     refused = subprocess.run([*command, "R9", *map(str, options)], capture_output=True, text=True, timeout=300)
     assert refused.returncode == 2
-    assert "R1, R2, R4, R6" in refused.stderr
+    assert "R1, R2, R4, R5, R6" in refused.stderr
     judged = subprocess.run([*command, "R6", *map(str, options)], capture_output=True, text=True, timeout=300)
     assert judged.returncode == 2
     assert "face recogniser" in judged.stderr
+    plugged = subprocess.run([*command, "R5", *map(str, options)], capture_output=True, text=True, timeout=300)
+    assert plugged.returncode == 2
+    assert "needs a score adapter" in plugged.stderr
 
 
 def test_a_batch_scores_as_its_faces_alone_and_one_that_fails_costs_only_itself(tiny, folder):

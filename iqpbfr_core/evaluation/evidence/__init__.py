@@ -3,6 +3,7 @@
 from .ceiling import beyond_ground_truth
 from .discreteness import discrete_resists
 from .helping import helps_the_person
+from .plugging import plugs_in
 from .scene import Finding, Scene, prepare
 from .steering import score_steers
 
@@ -10,6 +11,7 @@ CLAIMS = (
     ("R1", score_steers),
     ("R2", beyond_ground_truth),
     ("R4", discrete_resists),
+    ("R5", plugs_in),
     ("R6", helps_the_person),
 )
 

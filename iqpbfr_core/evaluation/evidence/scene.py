@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...adapters import ScoreAdapter
 from ...degradation import degrade
 from ...errors import MetricError
 from ...quality import Metric
@@ -28,6 +29,7 @@ class Scene:
     gt: (B, 3, R, R) clean faces; ground: the same with explicit flaws on a share of them, as in training.
     lq: the clean faces, degraded.
     landmarks, identity, likeness: judges of shape, of the person, and of looks, where their weights were given.
+    adapter: a score adapter of the model on trial, for R5.
     """
 
     restorer: Restorer
@@ -40,6 +42,7 @@ class Scene:
     landmarks: LandmarkJudge | None = None
     identity: IdentityJudge | None = None
     likeness: FeatureJudge | None = None
+    adapter: ScoreAdapter | None = None
 
     @property
     def judges(self) -> list[str]:
@@ -106,9 +109,10 @@ def prepare(
     landmarks: LandmarkJudge | None = None,
     identity: IdentityJudge | None = None,
     likeness: FeatureJudge | None = None,
+    adapter: ScoreAdapter | None = None,
 ) -> Scene:
     """Read the faces, degrade them (`full`) and flaw a share of the ground truth; equal seeds, equal scenes."""
     gt = read_faces(files, restorer.config.resolution)
     ground = torch.stack([imperfect(face, seed + i) for i, face in enumerate(gt)])
     lq = degrade(gt, "full", seed)
-    return Scene(restorer, objective, metrics, gt, ground, lq, seed, landmarks, identity, likeness)
+    return Scene(restorer, objective, metrics, gt, ground, lq, seed, landmarks, identity, likeness, adapter)
