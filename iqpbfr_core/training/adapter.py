@@ -94,39 +94,38 @@ class AdapterStage:
         self.card = replace(self.card, score_range=(low, high))
 
     def step(self, accelerator: Accelerator, batch: Sample, step: int) -> dict[str, Tensor]:
-        low, high = self.card.score_range
         with torch.no_grad(), accelerator.autocast():
-            if self.teacher is None:
-                score = low + (high - low) * torch.rand(len(batch["lq"]), device=batch["lq"].device)
-            else:
-                score = self.score(batch["target"]).float()
-                wanted = self.teacher(to_network(batch["target"]))
+            score, codes = self._ask(batch)
             z, skips = self.base.network.encode(to_network(batch["lq"]))
+        loss, values = score.new_zeros(()), {"score": score.mean()}
         with accelerator.autocast():
             told = self.network.condition(z, score)
             logits = self.network.logits(told, score).float() if self.base.supports.codes else None
-        loss, values = score.new_zeros(()), {"score": score.mean()}
-        if self.teacher is not None:
-            assert logits is not None
-            loss = F.cross_entropy(logits[..., 0].transpose(1, 2), wanted, label_smoothing=SMOOTHING)
-            values |= {"index": loss.detach(), "accuracy": (logits[..., 0].argmax(2) == wanted).float().mean()}
-        if self.quality_weight > 0:
-            few = slice(0, DECODED)
-            seen = z[few], {side: skip[few] for side, skip in skips.items()}
-            with accelerator.autocast():
+            if self.quality_weight > 0:
+                few = slice(0, DECODED)
+                seen = z[few], {side: skip[few] for side, skip in skips.items()}
                 face = self._decode(None if logits is None else logits[few], told[few], *seen, score[few])
-                quality = (self.score(face) - score[few]).abs().mean()
-                if not quality.requires_grad:
+                values["quality"] = (self.score(face) - score[few]).abs().mean()
+                if not values["quality"].requires_grad:
                     raise TrainingError(f"{self.card.metric} has no gradient: use another metric, or a teacher alone.")
-                if self.teacher is None:
-                    strayed = (low_pass(face) - low_pass(self._own(*seen))).abs().mean()
-                    loss = loss + ANCHOR * strayed
-                    values["strayed"] = strayed.detach()
-            loss = loss + self.quality_weight * quality
-            values["quality"] = quality.detach()
+                loss = self.quality_weight * values["quality"]
+                if codes is None:
+                    values["strayed"] = (low_pass(face) - low_pass(self._own(*seen))).abs().mean()
+                    loss = loss + ANCHOR * values["strayed"]
+        if codes is not None and logits is not None:
+            values["index"] = F.cross_entropy(logits[..., 0].transpose(1, 2), codes, label_smoothing=SMOOTHING)
+            values["accuracy"] = (logits[..., 0].argmax(2) == codes).float().mean()
+            loss = loss + values["index"]
         update(accelerator, self.optimizers["adapter"], loss)
         self.average.update(self.network.modulation, step)
-        return values
+        return {name: value.detach() for name, value in values.items()}
+
+    def _ask(self, batch: Sample) -> tuple[Tensor, Tensor | None]:
+        """Scores (B,) to ask for; and, where a teacher knows them, the codes (B, N) of faces of these scores."""
+        if self.teacher is None:
+            low, high = self.card.score_range
+            return low + (high - low) * torch.rand(len(batch["lq"]), device=batch["lq"].device), None
+        return self.score(batch["target"]).float(), self.teacher(to_network(batch["target"]))
 
     def _decode(
         self, logits: Tensor | None, told: Tensor, z: Tensor, skips: dict[int, Tensor], score: Tensor

@@ -148,8 +148,9 @@ def test_a_model_that_is_not_there_is_offered(page, prompt, name):
     """By ComfyUI's own dialog, which knows addresses from the loader's properties."""
     files = [file for node in prompt(name).values() for file in node.get("_meta", {}).get("models", ())]
     page.open_template(name)
-    for file in files:  # the note on the canvas names it, too
-        page.page.get_by_role("dialog").get_by_text(file["name"]).first.wait_for()
+    elsewhere = page.page.locator(":not(strong)")  # the note on the canvas names them, too, in bold
+    for file in files:
+        page.page.get_by_text(file["name"]).and_(elsewhere).locator("visible=true").first.wait_for()
 
 
 @pytest.mark.skipif(not HELP_PAGES, reason="no help pages in web/docs")

