@@ -16,7 +16,7 @@ class LoadScoreAdapter(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_LoadScoreAdapter",
-            display_name="Load Score Adapter",
+            display_name="Load Score Adapter (IQP)",
             category=f"{CATEGORY}/loaders",
             description="Load a score adapter: a small file that gives a restorer a quality it was not trained with.",
             **search_aliases("quality adapter", "codeformer quality", "lora"),
@@ -52,7 +52,7 @@ class ApplyScoreAdapter(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="IQPBFR_ApplyScoreAdapter",
-            display_name="Apply Score Adapter",
+            display_name="Apply Score Adapter (IQP)",
             category=f"{CATEGORY}/loaders",
             description="Give a restorer a quality: its weights stay as they are, and every other node then obeys quality.",
             **search_aliases("quality adapter", "codeformer quality"),
