@@ -145,12 +145,17 @@ SHOWN = """() => app.graph.nodes.find(node => node.type === "IQPBFR_RestorePhoto
 
 @pytest.mark.parametrize("name", NEEDS_UPSCALER + NEEDS_RESTORER)
 def test_a_model_that_is_not_there_is_offered(page, prompt, name):
-    """By ComfyUI's own dialog, which knows addresses from the loader's properties."""
+    """By ComfyUI's own dialog, in newer versions behind a warning; both know addresses from the loader's properties."""
     files = [file for node in prompt(name).values() for file in node.get("_meta", {}).get("models", ())]
     page.open_template(name)
+    warning = page.page.get_by_text("View details").first
     elsewhere = page.page.locator(":not(strong)")  # the note on the canvas names them, too, in bold
     for file in files:
-        page.page.get_by_text(file["name"]).and_(elsewhere).locator("visible=true").first.wait_for()
+        offers = page.page.get_by_text(file["name"]).and_(elsewhere).locator("visible=true")
+        offers.or_(warning).first.wait_for()
+        if warning.is_visible():
+            warning.click()
+        offers.first.wait_for()
 
 
 @pytest.mark.skipif(not HELP_PAGES, reason="no help pages in web/docs")
