@@ -37,14 +37,14 @@ class OptimizeCodes(io.ComfyNode):
                 METRIC.Input("metric", tooltip="What to raise. Judge the result by another metric than this one."),
                 io.Int.Input(
                     "steps",
-                    default=30,
+                    default=15,
                     min=1,
                     max=1000,
                     tooltip="Each costs one pass forward and back through decoder and metric.",
                 ),
                 io.Float.Input(
                     "max_changed",
-                    default=0.3,
+                    default=0.2,
                     min=0.0,
                     max=1.0,
                     step=0.01,
@@ -71,7 +71,7 @@ class OptimizeCodes(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "fidelity",
-                    default=0.0,
+                    default=0.5,
                     min=0.0,
                     max=1.0,
                     step=0.01,

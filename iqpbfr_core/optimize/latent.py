@@ -18,7 +18,7 @@ def ascend_latent(
     codes: Codes,
     features: Features,
     metric: Score | Scores,
-    steps: int = 30,
+    steps: int = 15,
     *,
     learning_rate: float = 0.05,
     lq: Tensor | None = None,

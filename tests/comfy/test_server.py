@@ -336,7 +336,7 @@ def test_optimised_codes_decode_to_the_image_shown(comfy, prompt):
     graph["6"]["inputs"]["steps"] = 2
     graph["14"] = {
         "class_type": "IQPBFR_DecodeFace",
-        "inputs": {"codes": ["6", 0], "features": ["3", 0], "fidelity": 0.0, "adain": True},
+        "inputs": {"codes": ["6", 0], "features": ["3", 0], "fidelity": 0.5, "adain": True},
     }
     graph["15"] = {"class_type": "PreviewImage", "inputs": {"images": ["14", 0]}}
     run = comfy.run(graph)
