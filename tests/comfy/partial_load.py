@@ -17,6 +17,7 @@ import comfy.options  # noqa: E402
 
 comfy.options.enable_args_parsing()
 
+import comfy.ops  # noqa: E402
 import torch  # noqa: E402
 import utils.extra_config  # noqa: E402, F401  (before another `utils` takes the name, as main.py does)
 
@@ -26,7 +27,10 @@ sys.modules["iqp"] = extension
 spec.loader.exec_module(extension)
 asyncio.run(asyncio.run(extension.comfy_entrypoint()).get_node_list())
 bridge = importlib.import_module("iqp.nodes.bridge")
-quality = importlib.import_module("iqp.iqpbfr_core.quality")
+adapters, checkpoint, presets, quality, restorer = (
+    importlib.import_module(f"iqp.iqpbfr_core.{name}")
+    for name in ("adapters", "checkpoint", "training.presets", "quality", "restorer")
+)
 
 with torch.inference_mode():
     model = bridge.load_restorer(bridge.BUILTIN, "fp32")
@@ -43,4 +47,18 @@ with torch.inference_mode():
     assert metric.patcher.model.model_lowvram
     with bridge.on_device(metric) as ready:
         difference += (ready(face) - whole).abs().max().item()
+
+    # A score adapter, which has no patcher of its own.
+    network = checkpoint.build_network(presets.SMALL_PLAIN, comfy.ops.disable_weight_init)
+    for number, parameter in enumerate(network.parameters()):
+        parameter.normal_(0, 0.05, generator=torch.Generator().manual_seed(number))
+    base, patcher = restorer.Restorer(network, torch.device("cpu")), bridge.patch(network)
+    adapter = adapters.new_adapter(base)
+    adapter.network.values.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(0))
+    adapted = adapter.attach(base)
+    whole = adapted.restore(face, 0.3)
+    assert not torch.equal(whole, base.restore(face))
+    patcher.load("cpu", lowvram_model_memory=1)
+    assert patcher.model.model_lowvram
+    difference += (adapted.restore(face, 0.3) - whole).abs().max().item()
     sys.stdout.write(f"{difference}\n")

@@ -46,7 +46,8 @@ def page(open_page):
     open_page.errors.clear()
     yield open_page
     open_page.close_dialog()
-    assert not [error for error in open_page.errors if re.search("iqp", error, re.I)]
+    ours = [error for error in open_page.errors if re.search("iqp", error, re.I)]
+    assert not [error for error in ours if "api.comfy.org" not in error]  # where the page asks about packs
 
 
 def fetch(server, path):

@@ -1,10 +1,12 @@
 """`iqpbfr train adapter`: it learns, resumes bit-exactly, and leaves the restorer as it is."""
 
+import formula
 import pytest
 import torch
 from commands import run as command
 from networks import FAMILIES, PLAIN, make_network
 
+from iqpbfr_core import load_restorer
 from iqpbfr_core.adapters import load_adapter, new_adapter
 from iqpbfr_core.checkpoint import load_network, save_network
 from iqpbfr_core.errors import InputError, TrainingError
@@ -178,3 +180,25 @@ def test_the_command_trains_on_a_file(data, tmp_path):
     assert adapter.card.metric == "builtin"
     assert adapter.card.recipe.startswith("1 steps of 2 faces, without a teacher")
     assert adapter.card.codebook_id == new_adapter(base()).card.codebook_id
+
+
+@pytest.mark.slow
+def test_a_codeformer_of_full_size_learns_from_its_autoencoder(tmp_path):
+    weights = formula.filled_weights("codeformer")
+    parts = ("encoder.", "generator.", "quantize.")
+    torch.save({"params_ema": weights}, tmp_path / "codeformer.pth")
+    torch.save({"params": {k: v for k, v in weights.items() if k.startswith(parts)}}, tmp_path / "vqgan_code1024.pth")
+    r, teacher = (load_restorer(tmp_path / name) for name in ("codeformer.pth", "vqgan_code1024.pth"))
+    face = (formula.filled_image() + 1) / 2
+    for number in range(2):
+        write_image(face[0] * (1 - number / 2), tmp_path / "data" / f"{number}.png")
+    stage = AdapterStage(r, [Brightness()], find_teacher(r, teacher), quality_weight=0.0)
+    stage.samples = lambda faces: faces[0]  # four faces restored for a picture would take most of the time
+    file = run(stage, RunConfig(tmp_path / "data", tmp_path / "run", 1, 1, 512, precision="no"))
+    assert file.stat().st_size < 6e6
+    q = load_adapter(file, r).attach(r)
+    with torch.no_grad():
+        features = q.encode(face)
+        low, high = (q.lookup(features, quality).logits for quality in (0.0, 1.0))
+        assert not torch.equal(low, high)
+        assert torch.equal(q.lookup(features, None).logits, r.lookup(features).logits)
