@@ -11,7 +11,7 @@ import typer
 from .. import __version__
 from ..errors import InputError, IQPError, MissingPackageError
 from ..extras import needs
-from . import degrade, download, optimize, restore, score, sweep, weights
+from . import degrade, doctor, download, optimize, restore, score, sweep, weights
 from .console import report
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ app.command("score")(score.score)
 app.command("metrics")(score.metrics)
 app.command("degrade")(degrade.degrade)
 app.command("download")(download.download)
+app.command("doctor")(doctor.doctor)
 app.command("info")(weights.info)
 app.command("convert")(weights.convert)
 

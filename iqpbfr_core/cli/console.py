@@ -32,9 +32,9 @@ def report(kind: str, text: str) -> None:
     errors.print(Text(f"{kind}:", style="bold red"), text)
 
 
-def load_model(model: str, adapter: Path | None, device: torch.device) -> Restorer:
+def load_model(model: str, adapter: Path | None, device: torch.device, dtype: torch.dtype = torch.float32) -> Restorer:
     """A restorer, with a score adapter where one was given."""
-    restorer = load_restorer(model, device)
+    restorer = load_restorer(model, device, dtype)
     return restorer if adapter is None else load_adapter(adapter, restorer).attach(restorer)
 
 

@@ -1,5 +1,6 @@
 """Whole photos, one file after the other: read, find faces, restore, write with everything the file had."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ def restore_file(
     choice: str,
     restore: Callable[..., PhotoResult],
     masks: Path | None,
+    as_json: bool = False,
 ) -> None:
     """Restore one photo; one without a face to restore is copied as it is, or written in the wanted format."""
     photo = read_photo(source)
@@ -64,4 +66,14 @@ def restore_file(
         write_atomically(target, source.read_bytes())
     else:
         write_photo(result.image[0], photo, target)
-    output.print(f"{target}: {result.report[0]}", soft_wrap=True)
+    output.print(_as_json(target, result) if as_json else f"{target}: {result.report[0]}", soft_wrap=True)
+
+
+def _as_json(target: Path, result: PhotoResult) -> str:
+    """A line for programs: where the photo is, the faces that were restored in it, and what is said to people."""
+    boxes, scores = result.faces.boxes.tolist(), result.faces.scores.tolist()
+    faces = [
+        {"box": [round(side, 1) for side in box], "confidence": round(score, 4)}
+        for box, score in zip(boxes, scores, strict=True)
+    ]
+    return json.dumps({"path": str(target), "faces": faces, "report": result.report[0]}, ensure_ascii=False)

@@ -41,10 +41,11 @@ def restore_aligned(restorer: Restorer, face: Tensor, settings: Settings) -> Ten
     )
 
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What --aligned has no use for, by parameter.
 _ONLY_PHOTOS = (
     "detector", "model_dir", "download", "faces", "confidence", "min_face", "small_faces", "visibility", "keep_colour",
-    "image_format", "detail", "match", "skip_above",
+    "image_format", "detail", "match", "skip_above", "as_json",
 )  # fmt: skip
 
 
@@ -81,6 +82,8 @@ def restore(
         help="Picture, or folder with one per photo, white where something may change; an inpainting model fills it.",
     ),
     adapter: Path | None = typer.Option(None, help=ADAPTER_HELP),
+    precision: str = typer.Option("fp32", help=f"{', '.join(PRECISIONS)}: half precision is faster on many GPUs."),
+    as_json: bool = typer.Option(False, "--json", help="Say what happened as JSON, a line for each photo."),
 ) -> None:
     """Restore, colorize or inpaint (as the model was trained) the faces in photos, or aligned face crops."""
     if aligned:
@@ -93,7 +96,8 @@ def restore(
         left = [pair for pair in pairs if not pair[1].exists()]
         errors.print(f"{len(pairs) - len(left)} finished already.")
         pairs = left
-    restorer = load_model(model, adapter, choose_device(device))
+    check_word("--precision", precision, PRECISIONS)
+    restorer = load_model(model, adapter, choose_device(device), PRECISIONS[precision])
     settings = settle(restorer, quality, fidelity, adain)
     if aligned:
         work = partial(_restore_crop, restorer=restorer, settings=settings, masks=mask)
@@ -118,7 +122,13 @@ def restore(
             match=match,
         )
         work = partial(
-            restore_file, detector=network, confidence=confidence, choice=faces, restore=restore_faces, masks=mask
+            restore_file,
+            detector=network,
+            confidence=confidence,
+            choice=faces,
+            restore=restore_faces,
+            masks=mask,
+            as_json=as_json,
         )
     with torch.no_grad():
         for_each(pairs, len(pairs), "Restoring", lambda pair: work(*pair), lambda pair: str(pair[0]))

@@ -1,5 +1,6 @@
 """`iqpbfr restore` on whole photos: what is written, what is kept, and what is said when something is missing."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,46 @@ def test_files_of_several_pages_are_refused(tmp_path):
     rgb().save(tmp_path / "pages.tif", save_all=True, append_images=[rgb()])
     with pytest.raises(ValueError, match="2 pages"):
         read_photo(tmp_path / "pages.tif")
+
+
+@needs_photos
+def test_json_says_what_happened_line_by_line(tmp_path, restore):
+    to_pil(read_photo_number(8)[0]).save(tmp_path / "face.png")
+    Image.new("RGB", (64, 48), "grey").save(tmp_path / "nobody.png")
+    code, said, _ = restore(tmp_path / "face.png", tmp_path / "nobody.png", "-o", tmp_path / "out", "--json")
+    assert code == 0
+    face, nobody = (json.loads(line) for line in said.splitlines())
+    assert face["path"] == str(tmp_path / "out" / "face.png")
+    (found,) = face["faces"]
+    left, top, right, bottom = found["box"]
+    assert left < right
+    assert top < bottom
+    assert 0 < found["confidence"] <= 1
+    assert nobody["faces"] == []
+    assert nobody["report"] == "no face found"
+
+
+@needs_photos
+def test_half_precision_restores_much_the_same(tmp_path, restore):
+    to_pil(read_photo_number(8)[0]).save(tmp_path / "face.png")
+    for precision in ("fp32", "bf16"):
+        assert restore(tmp_path / "face.png", "-o", tmp_path / precision, "--precision", precision)[0] == 0
+    one, other = (read_image(tmp_path / precision / "face.png") for precision in ("fp32", "bf16"))
+    assert (one - other).abs().mean() < 2 / 255
+    code, _, errors = restore(tmp_path / "face.png", "-o", tmp_path / "x", "--precision", "int8")
+    assert code == 2
+    assert "--precision takes one of fp32, bf16, fp16" in errors
+
+
+def test_the_doctor_names_what_is_missing_and_what_lies_where(tmp_path, call, monkeypatch):
+    folder = tmp_path / "facedetection"
+    folder.mkdir()
+    (folder / "parsing_parsenet.pth").write_bytes(b"0" * 3_000_000)
+    monkeypatch.setattr("iqpbfr_core.cli.doctor._installed", lambda name: "" if name == "pyiqa" else "9.9")
+    code, said, _ = call("doctor", "--models", tmp_path)
+    assert code == 0
+    assert "cpu" in said
+    assert "pip install" in said
+    assert "for iqa:" in said
+    assert "for cli:" not in said
+    assert "3 MB" in said
