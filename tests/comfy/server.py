@@ -22,7 +22,7 @@ NEEDS_RESTORER = (
     "15 Compare restorers",
     "16 Give CodeFormer a quality knob",
 )
-NEEDS_CHECKPOINT = ("12 Generate then restore",)
+NEEDS_CHECKPOINT = ("12 Generate then restore", "17 Repaint where a face is bad")
 
 
 def find_comfyui() -> Path | None:
