@@ -3,11 +3,11 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .adapt import ApplyScoreAdapter, LoadScoreAdapter
-from .bridge import add_model_folders
 from .codes import BlendCodes, LoadCodes, PreviewCodes, SaveCodes
 from .decode import DecodeFace
 from .detect import DetectFaces, LoadDetector, SelectFaces
 from .encode import EncodeFace
+from .folders import add_model_folders
 from .load import LoadMetric, LoadRestorer
 from .lookup import LookUpCodes
 from .optimize import OptimizeCodes, RestoreToTarget

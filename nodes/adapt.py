@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..iqpbfr_core.adapters import load_adapter
 from ..iqpbfr_core.errors import InputError
-from .bridge import ADAPTER_FOLDER, adapter_files
+from .folders import ADAPTER_FOLDER, adapter_files
 from .schema import CATEGORY, check_choice, search_aliases
 from .sockets import ADAPTER, RESTORER, LoadedAdapter, LoadedRestorer
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 
+import comfy.model_management as management
 import folder_paths
 import torch
 from comfy_api.latest import io
@@ -21,7 +22,7 @@ from ..iqpbfr_core.codes import (
 )
 from ..iqpbfr_core.errors import InputError
 from ..iqpbfr_core.figure import colour_map, labelled_grid
-from .bridge import management, to_comfy
+from .layout import to_comfy
 from .schema import CATEGORY, advanced, search_aliases
 from .shown import on_node
 from .sockets import CODES, RESTORER, FaceCodes, LoadedRestorer

@@ -1,10 +1,13 @@
 """Decode Face: codes to faces."""
 
+import comfy.model_management as management
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from .bridge import Progress, management, over_faces, tell, to_comfy
+from .layout import to_comfy
+from .memory import over_faces
+from .progress import Progress, tell
 from .schema import CATEGORY, advanced, search_aliases
 from .sockets import CODES, FEATURES, FaceCodes, FaceFeatures
 

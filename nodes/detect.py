@@ -11,20 +11,10 @@ from ..iqpbfr_core.faces import report, selection
 from ..iqpbfr_core.faces.detection import DETECTOR_FILES, DETECTORS, load_detector
 from ..iqpbfr_core.faces.face import Faces
 from ..iqpbfr_core.faces.report import numbered
-from .bridge import (
-    DETECTION_FOLDER,
-    Progress,
-    check_mask,
-    face_files,
-    load_managed,
-    naming_the_switch,
-    on_device,
-    stopping,
-    tell,
-    to_comfy,
-    to_images,
-    to_mask,
-)
+from .folders import DETECTION_FOLDER, face_files, naming_the_switch
+from .layout import check_mask, to_comfy, to_images, to_mask
+from .memory import load_managed, on_device
+from .progress import Progress, stopping, tell
 from .schema import CATEGORY, advanced, check_choice, search_aliases
 from .shown import on_node
 from .sockets import DETECTOR, FACES, LoadedNetwork

@@ -1,13 +1,16 @@
 """Encode Face: aligned faces to features."""
 
+import comfy.model_management as management
 import torch
 from comfy_api.latest import io
 
 from ..iqpbfr_core.faces.report import numbered
 from ..iqpbfr_core.image import resize
 from ..iqpbfr_core.restorer import Features
-from .bridge import management, over_faces, tell, to_faces, to_images
 from .detect import detect
+from .layout import to_faces, to_images
+from .memory import over_faces
+from .progress import tell
 from .schema import CATEGORY, search_aliases
 from .sockets import FEATURES, RESTORER, FaceFeatures, LoadedRestorer
 

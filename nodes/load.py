@@ -7,17 +7,9 @@ from comfy_api.latest import io
 
 from ..iqpbfr_core.errors import WeightsNotFoundError
 from ..iqpbfr_core.quality import METRICS, Metric, load_metric
-from .bridge import (
-    BUILTIN,
-    METRIC_FOLDER,
-    PRECISIONS,
-    Progress,
-    load_managed,
-    load_restorer,
-    naming_the_switch,
-    not_a_restorer,
-    restorer_files,
-)
+from .folders import METRIC_FOLDER, naming_the_switch, not_a_restorer, restorer_files
+from .memory import BUILTIN, PRECISIONS, load_managed, load_restorer
+from .progress import Progress
 from .schema import CATEGORY, advanced, check_choice, require_choice, search_aliases
 from .sockets import METRIC, RESTORER, LoadedNetwork
 

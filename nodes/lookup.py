@@ -1,9 +1,11 @@
 """Look Up Codes: features and a wanted quality to codes."""
 
+import comfy.model_management as management
 from comfy_api.latest import io
 
 from ..iqpbfr_core.restorer import Codes
-from .bridge import Progress, management, over_faces, tell
+from .memory import over_faces
+from .progress import Progress, tell
 from .schema import CATEGORY, advanced, search_aliases
 from .sockets import CODES, FEATURES, FaceCodes, FaceFeatures
 

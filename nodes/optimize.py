@@ -2,6 +2,7 @@
 
 import weakref
 
+import comfy.model_management as management
 import torch
 from comfy_api.latest import io
 from torch import Tensor
@@ -12,8 +13,10 @@ from ..iqpbfr_core.image import to_pil
 from ..iqpbfr_core.optimize import OptimizationResult, WeightedMean, WorstOf, optimize_codes, restore_to_target
 from ..iqpbfr_core.optimize import Progress as State
 from . import unfinished
-from .bridge import Progress, chunk_size, load_weights, management, on_device, over_faces, to_comfy, to_faces
 from .decode import adain_input
+from .layout import to_comfy, to_faces
+from .memory import chunk_size, load_weights, on_device, over_faces
+from .progress import Progress
 from .schema import CATEGORY, advanced, require_choice, search_aliases
 from .shown import on_node
 from .sockets import CODES, FEATURES, METRIC, RESTORER, FaceCodes, FaceFeatures, LoadedNetwork, LoadedRestorer

@@ -1,5 +1,6 @@
 """Load Face Parser, Crop Faces, Paste Faces."""
 
+import comfy.model_management as management
 import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
@@ -12,18 +13,10 @@ from ..iqpbfr_core.faces.masks import FEATHER, load_parser, template_mask
 from ..iqpbfr_core.faces.paste import paste
 from ..iqpbfr_core.faces.weights import PARSENET
 from ..iqpbfr_core.image import resize
-from .bridge import (
-    DETECTION_FOLDER,
-    Progress,
-    check_mask,
-    load_managed,
-    management,
-    naming_the_switch,
-    on_device,
-    stopping,
-    to_comfy,
-    to_images,
-)
+from .folders import DETECTION_FOLDER, naming_the_switch
+from .layout import check_mask, to_comfy, to_images
+from .memory import load_managed, on_device
+from .progress import Progress, stopping
 from .schema import CATEGORY, advanced, search_aliases
 from .sockets import FACES, PARSER, LoadedNetwork
 

@@ -8,11 +8,13 @@ from ..iqpbfr_core.faces.face import Faces
 from ..iqpbfr_core.faces.report import numbered
 from ..iqpbfr_core.faces.settings import FaceSettings
 from ..iqpbfr_core.pipeline import restore_photo
-from .bridge import Progress, check_mask, chunk_size, load_weights, on_device, stopping, tell, to_comfy, to_images
 from .decode import adain_input, fidelity_input
 from .detect import detect
+from .layout import check_mask, to_comfy, to_images
 from .lookup import quality_input
+from .memory import chunk_size, load_weights, on_device
 from .paste import detail_input, feather_input, keep_colour_input, match_input, visibility_input
+from .progress import Progress, stopping, tell
 from .schema import CATEGORY, advanced, search_aliases
 from .shown import compare, comparison_output
 from .sockets import DETECTOR, FACE_SETTINGS, FACES, PARSER, RESTORER, LoadedNetwork, LoadedRestorer

@@ -7,7 +7,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..iqpbfr_core.image import read_image
-from .bridge import to_comfy
+from .layout import to_comfy
 from .schema import CATEGORY, check_choice, search_aliases
 
 FOLDER = Path(__file__).parents[1] / "pictures"

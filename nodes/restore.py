@@ -3,10 +3,12 @@
 import torch
 from comfy_api.latest import io
 
-from .bridge import over_faces, tell, to_comfy, to_faces
 from .decode import adain_input, fidelity_input
 from .encode import look_for_faces, report_output
+from .layout import to_comfy, to_faces
 from .lookup import quality_input
+from .memory import over_faces
+from .progress import tell
 from .schema import CATEGORY, search_aliases
 from .shown import compare, comparison_output
 from .sockets import RESTORER, LoadedRestorer

@@ -1,5 +1,6 @@
 """Score Image, Filter by Score."""
 
+import comfy.model_management as management
 import torch
 from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
@@ -7,11 +8,24 @@ from torch import Tensor
 
 from ..iqpbfr_core.figure import captioned, enlarge, overlay
 from ..iqpbfr_core.heatmap import STEPS, quality_map
+from ..iqpbfr_core.quality import Metric
 from ..iqpbfr_core.restorer import check_range
-from .bridge import Progress, management, on_device, score, tell, to_comfy, to_images
+from .layout import to_comfy, to_images
+from .memory import on_device
+from .progress import Progress, tell
 from .schema import CATEGORY, search_aliases
 from .shown import MAX_COUNT, on_node, small
 from .sockets import METRIC, LoadedNetwork
+
+
+def score(metric: Metric, images: Tensor, progress: Progress) -> list[float]:
+    """Scores of (B, 3, H, W), one after the other: any size fits, and a batch equals its single images."""
+    device = management.get_torch_device()
+    scores = []
+    for image in images.split(1):
+        scores.append(metric(image.to(device)).item())
+        progress.advance()
+    return scores
 
 
 def report(name: str, scores: list[float]) -> str:

@@ -6,7 +6,7 @@ from torch import Tensor
 from ..iqpbfr_core.faces.face import Faces
 from ..iqpbfr_core.faces.segs import from_segs, to_segs
 from ..iqpbfr_core.faces.segs import mask as mask_of
-from .bridge import to_images
+from .layout import to_images
 from .schema import CATEGORY, search_aliases
 from .sockets import FACES
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..iqpbfr_core.figure import side_by_side
 from ..iqpbfr_core.image import resize
-from .bridge import to_comfy
+from .layout import to_comfy
 
 MAX_COUNT = 16
 MAX_SIDE = 1024

@@ -4,10 +4,13 @@ import torch
 from comfy_api.latest import io
 
 from ..iqpbfr_core.figure import labelled_grid
-from .bridge import Progress, on_device, score, tell, to_comfy
 from .decode import adain_input, decode, fidelity_input
+from .layout import to_comfy
 from .lookup import look_up, quality_input
+from .memory import on_device
+from .progress import Progress, tell
 from .schema import CATEGORY, search_aliases
+from .score import score
 from .shown import on_node
 from .sockets import FEATURES, METRIC, FaceFeatures, LoadedNetwork
 

@@ -5,7 +5,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..iqpbfr_core.image import resize
-from .bridge import check_mask, over_faces, to_comfy, to_faces, to_images
+from .layout import check_mask, to_comfy, to_faces, to_images
+from .memory import over_faces
 from .schema import CATEGORY, search_aliases
 from .sockets import RESTORER, LoadedRestorer
 

@@ -26,14 +26,14 @@ extension = importlib.util.module_from_spec(spec)
 sys.modules["iqp"] = extension
 spec.loader.exec_module(extension)
 asyncio.run(asyncio.run(extension.comfy_entrypoint()).get_node_list())
-bridge = importlib.import_module("iqp.nodes.bridge")
+memory = importlib.import_module("iqp.nodes.memory")
 adapters, checkpoint, presets, quality, restorer = (
     importlib.import_module(f"iqp.iqpbfr_core.{name}")
     for name in ("adapters", "checkpoint", "training.presets", "quality", "restorer")
 )
 
 with torch.inference_mode():
-    model = bridge.load_restorer(bridge.BUILTIN, "fp32")
+    model = memory.load_restorer(memory.BUILTIN, "fp32")
     face = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     whole = model.restorer.restore(face)
     model.patcher.load("cpu", lowvram_model_memory=1)
@@ -41,18 +41,18 @@ with torch.inference_mode():
     difference = (model.restorer.restore(face) - whole).abs().max().item()
 
     # Networks with batch normalisation, which ComfyUI's operations do not have.
-    metric = bridge.load_managed("builtin", quality.load_metric)
+    metric = memory.load_managed("builtin", quality.load_metric)
     whole = metric.holder(face)
     metric.patcher.load("cpu", lowvram_model_memory=1)
     assert metric.patcher.model.model_lowvram
-    with bridge.on_device(metric) as ready:
+    with memory.on_device(metric) as ready:
         difference += (ready(face) - whole).abs().max().item()
 
     # A score adapter, which has no patcher of its own.
     network = checkpoint.build_network(presets.SMALL_PLAIN, comfy.ops.disable_weight_init)
     for number, parameter in enumerate(network.parameters()):
         parameter.normal_(0, 0.05, generator=torch.Generator().manual_seed(number))
-    base, patcher = restorer.Restorer(network, torch.device("cpu")), bridge.patch(network)
+    base, patcher = restorer.Restorer(network, torch.device("cpu")), memory.patch(network)
     adapter = adapters.new_adapter(base)
     adapter.network.values.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(0))
     adapted = adapter.attach(base)
