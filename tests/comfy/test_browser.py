@@ -118,7 +118,7 @@ def test_workflow_opens_and_runs_by_one_click(page, server, prompt, stand_in, na
 
 # One step at a small size: a processor would paint for minutes.
 IN_A_HURRY = """() => app.graph.nodes.flatMap(node => node.widgets ?? []).forEach(widget => {
-    widget.value = {steps: 1, width: 128, height: 128}[widget.name] ?? widget.value
+    widget.value = {steps: 1, width: 128, height: 128, crop_size: 128}[widget.name] ?? widget.value
 })"""
 
 
