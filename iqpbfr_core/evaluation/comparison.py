@@ -57,9 +57,12 @@ def _by_name(files: Sequence[Path]) -> dict[str, Path]:
 
 
 class Entrant(Protocol):
-    """Somebody who restores. `name` is a folder's name, too."""
+    """Somebody who restores."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """A folder's name, too."""
+        ...
 
     def restore(self, lq: Tensor, cases: Sequence[Case]) -> Tensor:
         """(B, 3, R, R) in [0, 1] of these cases -> the same shape."""

@@ -251,7 +251,8 @@ def load_detector(
     if source == BUILTIN:
         with as_file(files(_PACKAGE) / "weights" / _BUILTIN_FILE) as path:
             return load_detector(path, device, dtype, operations=operations)
-    named = source if source in DETECTORS else DETECTOR_FILES.get(os.fspath(source))
+    named = os.fspath(source)
+    named = DETECTOR_FILES.get(named, named)
     if named in DETECTORS and not Path(source).is_file():
         path = locate(DETECTORS[named], folder, download, progress)
     elif Path(source).suffix:

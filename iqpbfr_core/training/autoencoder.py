@@ -177,7 +177,7 @@ class AutoencoderStage:
         self.average.update(self.network, step)
         for average, book in zip(self.average.module.codebooks, self.network.codebooks, strict=True):
             average.load_state_dict(book.state_dict())  # already moving averages
-        zero = loss.new_zeros(())
+        zero: Tensor = loss.new_zeros(())
         names = ("perplexity_common", "perplexity_hq", "gan", "gan_weight", "discriminator")
         return {
             "l1": F.l1_loss(output.detach(), target),

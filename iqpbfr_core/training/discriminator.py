@@ -36,6 +36,7 @@ class FeatureDiscriminator(nn.Module):
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
+                assert module.bias is not None
                 nn.init.kaiming_normal_(module.weight, 0.2)
                 nn.init.zeros_(module.bias)
 
