@@ -15,7 +15,7 @@ from .sockets import CODES, FEATURES, FaceCodes, FaceFeatures
 def fidelity_input() -> io.Float.Input:
     return io.Float.Input(
         "fidelity",
-        default=0.5,
+        default=0.9,
         min=0.0,
         max=1.0,
         step=0.01,
