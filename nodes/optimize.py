@@ -208,7 +208,11 @@ class OptimizeCodes(io.ComfyNode):
                 go_on_from=None if before is None else before.found,
             )
         rest = management.intermediate_device()
-        unfinished.keep(_what_is_left(result, widgets, base_codes, before.steps_left if before else steps))
+        left = _what_is_left(result, widgets, base_codes, before.steps_left if before else steps)
+        if left is not None:
+            unfinished.keep(left)
+        elif before is not None:
+            unfinished.forget(before)
         trace = trace_plot(result)[None]
         return io.NodeOutput(
             FaceCodes(base_codes.model, result.codes.to(rest)),

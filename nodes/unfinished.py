@@ -29,16 +29,22 @@ _interrupted: list[Settings] = []
 
 
 def left_by(settings: Settings, start: FaceCodes) -> Search | None:
-    """The last search, if it was interrupted and is asked for again: with equal settings, from the very same codes."""
+    """The last search that was interrupted, if it is asked for again: with equal settings, from the very same codes."""
     return _last if _last is not None and _last.start() is start and _last.settings == settings else None
 
 
-def keep(search: Search | None) -> None:
-    """Remember how the last search ended; None: it had its steps."""
+def keep(search: Search) -> None:
+    """Remember a search that was interrupted."""
     global _last
     _last = search
-    if search is not None:
-        _interrupted.append(search.settings)
+    _interrupted.append(search.settings)
+
+
+def forget(search: Search) -> None:
+    """It has been gone on with to its end."""
+    global _last
+    if _last is search:
+        _last = None
 
 
 def fingerprint(inputs: Settings) -> int:
