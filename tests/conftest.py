@@ -1,11 +1,17 @@
 """Shared fixtures: a tiny restorer with seeded weights, and small random faces."""
 
+import os
+
 import pytest
 import torch
 from networks import make_network
 
 from iqpbfr_core.checkpoint import save_network
 from iqpbfr_core.restorer import Restorer
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do the commands they start
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -9,6 +9,13 @@ from server import ComfyServer, find_comfyui
 PROMPTS = Path(__file__).parent / "prompts"
 
 
+def pytest_collection_modifyitems(items):
+    """Workers of pytest-xdist leave one server to one of them."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("comfyui"))
+
+
 @pytest.fixture(scope="session")
 def comfyui():
     found = find_comfyui()

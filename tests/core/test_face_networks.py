@@ -175,11 +175,10 @@ def test_a_large_variance_survives_half_precision():
 
 
 @pytest.mark.slow
-def test_a_parsed_batch_equals_its_single_crops_and_half_precision_agrees():
+def test_a_parsed_batch_equals_its_single_crops():
     torch.manual_seed(0)
     crops = torch.rand(2, 3, 64, 64)
     network = ParseNet()
     together = FaceParser(network)(crops)
     torch.testing.assert_close(together[1:], FaceParser(network)(crops[1:]), atol=1e-3, rtol=0)
-    half = FaceParser(network).to(dtype=torch.bfloat16)(crops)
-    assert half.shape == together.shape == (2, 1, 64, 64)
+    assert together.shape == (2, 1, 64, 64)
