@@ -1,20 +1,73 @@
-"""The command line: one verb per module.
+"""The command line: one verb per module, imported when it is called, so that `--help` answers at once.
 
 Anything the user can mend ends in a message and exit code 2; where only some of several files fail, it is 1.
 """
 
 import io
 import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import InputError, IQPError, MissingPackageError
+from ..errors import InputError, IQPError
 from ..extras import needs
-from . import degrade, doctor, download, optimize, restore, score, sweep, weights
-from .console import report
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Where a command is found, the panel it is listed in, and its line there."""
+
+    module: str
+    panel: str
+    summary: str
+    extra: str = "cli"
+
+
+VERBS = {
+    "restore": Verb("restore", "Faces", "Restore, colorize or inpaint the faces in photos, or aligned face crops."),
+    "optimize": Verb("optimize", "Faces", "Restore aligned faces, then search their codes for a higher score."),
+    "sweep": Verb("sweep", "Faces", "One aligned face at several qualities and fidelities: a grid with scores."),
+    "score": Verb("score", "Faces", "Score images without a reference."),
+    "metrics": Verb("score", "Faces", "List the metrics that `score` knows."),
+    "degrade": Verb("degrade", "Faces", "Make faces bad in the standard way: blur, downsample, noise, JPEG."),
+    "download": Verb("download", "Files", "Download a published model into the folder it belongs in."),
+    "doctor": Verb("doctor", "Files", "Say what is installed here, what is missing, and which models lie where."),
+    "info": Verb("weights", "Files", "Say what a weight file is, and what it was trained for."),
+    "convert": Verb("weights", "Files", "Rewrite a weight file as .safetensors with its config inside."),
+    "benchmark": Verb("benchmark", "Research", "Compare restorers, and other people's results, on the same faces.", "train"),
+    "evaluate": Verb("evaluate", "Research", "Degrade faces, restore them and measure.", "train"),
+    "evidence": Verb("evidence", "Research", "Recompute the claims of the method on held-out faces.", "train"),
+    "train": Verb("train", "Research", "Train metric, restorer, score adapters, face detector.", "train"),
+}  # fmt: skip
+
+
+class Verbs(TyperGroup):
+    """Knows the verbs by name and summary; the module of the one that is called is imported."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else load(name), rest
+
+
+def load(name: str) -> Any:
+    """The command behind a verb; MissingPackageError where its extra is not installed."""
+    verb = VERBS[name]
+    with needs(verb.extra, "this command"):
+        module = import_module(f".{verb.module}", __name__)
+    found = getattr(module, name, None) or module.app
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(found)
+        found = alone
+    return typer.main.get_command(found)
+
 
 app = typer.Typer(
+    cls=Verbs,
     help="Blind face restoration with an image quality prior.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -35,40 +88,12 @@ def _options(
     pass
 
 
-app.command("restore")(restore.restore)
-app.command("optimize")(optimize.optimize)
-app.command("sweep")(sweep.sweep)
-app.command("score")(score.score)
-app.command("metrics")(score.metrics)
-app.command("degrade")(degrade.degrade)
-app.command("download")(download.download)
-app.command("doctor")(doctor.doctor)
-app.command("info")(weights.info)
-app.command("convert")(weights.convert)
+def _listed() -> None:
+    """What stands for a verb until it is called."""
 
 
-def _add_training() -> None:
-    """The verbs that need the extra `train`. Without it they are there, and say so when they are called."""
-    try:
-        with needs("train", "this command"):
-            from . import benchmark, evaluate, evidence, train
-    except MissingPackageError as error:
-        missing = error
-
-        def refuse(_: typer.Context) -> None:
-            raise missing
-
-        for name in ("benchmark", "evaluate", "evidence", "train"):
-            anything = {"ignore_unknown_options": True, "allow_extra_args": True}
-            app.command(name, help=f"Not installed: {missing}", context_settings=anything)(refuse)
-    else:
-        app.command("benchmark")(benchmark.benchmark)
-        app.command("evaluate")(evaluate.evaluate)
-        app.command("evidence")(evidence.evidence)
-        app.add_typer(train.app, name="train")
-
-
-_add_training()
+for _name, _verb in VERBS.items():
+    app.command(_name, help=_verb.summary, rich_help_panel=_verb.panel)(_listed)
 
 
 def main() -> None:
@@ -80,5 +105,7 @@ def main() -> None:
             raise InputError("one of the arguments is empty, which would mean the current folder; write . for that.")
         app()
     except (IQPError, OSError) as error:  # OSError: a full disk, a folder without permission
+        from .console import report
+
         report("Error", str(error))
         sys.exit(2)

@@ -22,6 +22,7 @@ from .console import MAX_SEED, output
 
 app = typer.Typer(
     help="Train the built-in metric, the three stages of a restorer, score adapters, the face detector.",
+    add_completion=False,
     no_args_is_help=True,
 )
 

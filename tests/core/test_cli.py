@@ -15,6 +15,7 @@ from PIL import Image
 
 from iqpbfr_core.adapters import new_adapter
 from iqpbfr_core.checkpoint import load_network, save_network
+from iqpbfr_core.cli import VERBS
 from iqpbfr_core.image import read_image, write_image
 from iqpbfr_core.restorer import Restorer
 
@@ -154,7 +155,15 @@ def test_train_command_runs(tmp_path, pictures):
 def test_version_and_help():
     called = [sys.executable, "-m", "iqpbfr_core", "--version"]
     assert subprocess.run(called, capture_output=True, text=True, check=True).stdout.strip()
-    assert "restore" in run("--help").stdout
+    listed = run("--help").stdout
+    for name in VERBS:
+        assert name in listed
+        assert run(name, "--help").stdout, name
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; sys.argv[1:] = ['--help']; import iqpbfr_core.__main__ as m\ntry: m.main()\nexcept SystemExit: assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_optimize_writes_faces_and_says_what_was_gained(tmp_path, pictures, tiny_file):
