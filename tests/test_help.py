@@ -1,11 +1,12 @@
 """Every node is explained: a page in web/docs, and names and tooltips in each language of locales/.
 
-Schemas are read from the source, so ComfyUI is not needed. A new node needs `web/docs/<node id>.md` and an entry in each
-`locales/<language>/nodeDefs.json`; `web/docs/<node id>/<language>.md` is optional.
+Schemas are read from the source, so ComfyUI is not needed. A new node needs `web/docs/<node id>.md` in English, its translations
+`web/docs/<node id>/<language>.md`, and an entry in each `locales/<language>/nodeDefs.json`.
 """
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from schemas import NODES, ROOT
@@ -13,7 +14,35 @@ from schemas import NODES, ROOT
 DOCS, LOCALES = ROOT / "web" / "docs", ROOT / "locales"
 PROMPTS = ROOT / "tests" / "comfy" / "prompts"  # the workflows in API format
 LANGUAGES = ("en", "ja", "zh")
+TRANSLATIONS = ("ja", "zh")
+SHOW_ADVANCED = {"en": "Show advanced inputs", "ja": "詳細入力を表示", "zh": "显示高级输入"}  # as ComfyUI's page has it
+ADVANCED = {"en": ", advanced", "ja": "、詳細", "zh": "，高级"}
 PAGES = sorted(DOCS.rglob("*.md"))
+SLOTS = {name for node in NODES for slot in (*node.inputs, *node.outputs) for name in (slot.id, slot.name)}
+_CODE = re.compile(r"`([^`]+)`")
+_MESSAGE = re.compile(r'"([^"]+)"')
+_WORKFLOW = re.compile(r"\*\*(\d\d .+?)\*\*")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+def _names(node) -> list[str]:
+    """What pages call inputs and outputs in English: inputs by their id, outputs by the name shown."""
+    return [*(slot.id for slot in node.inputs), *(slot.name or slot.id for slot in node.outputs)]
+
+
+def _page(node, language: str) -> Path:
+    return DOCS / f"{node.id}.md" if language == "en" else DOCS / node.id / f"{language}.md"
+
+
+def _outline(text: str) -> list[tuple[int, int]]:
+    """Tips and rows of tables, section by section."""
+    return [(len(re.findall("^- ", part, re.M)), len(re.findall(r"^\|", part, re.M))) for part in text.split("\n## ")]
+
+
+def _figures(text: str) -> list[tuple[str, list[str]]]:
+    """Type, and the numbers after it, of every input and output."""
+    rows = re.findall(r"^\| [^|]*`[^|]+` \|.*?\| ([A-Z_]+)\b(.*)", text, re.M)
+    return [(kind, _NUMBER.findall(rest)) for kind, rest in rows]
 
 
 def _node_defs(language: str) -> dict:
@@ -31,17 +60,15 @@ def test_all_nodes_were_found():
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.id)
 def test_page_names_everything(node):
-    for page in (DOCS / f"{node.id}.md", *DOCS.glob(f"{node.id}/*.md")):
-        text = page.read_text(encoding="utf-8")
-        names = [*(slot.id for slot in node.inputs), *(slot.name or slot.id for slot in node.outputs)]
-        assert [name for name in names if f"\n| `{name}` |" not in text] == [], f"rows missing in the tables of {page}"
+    text = _page(node, "en").read_text(encoding="utf-8")
+    assert [name for name in _names(node) if f"\n| `{name}` |" not in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_what_a_slot_does_is_in_the_second_column(page):
     """The side panel of ComfyUI shows two."""
     heads = re.findall(
-        r"^\| (?:Name|标识|ID) \| (.+?) \|.* (?:Type|类型|型) \|", page.read_text(encoding="utf-8"), re.M
+        r"^\| (?:Name|名称|名前) \| (.+?) \|.* (?:Type|类型|型) \|", page.read_text(encoding="utf-8"), re.M
     )
     assert heads
     assert set(heads) <= {
@@ -51,12 +78,43 @@ def test_what_a_slot_does_is_in_the_second_column(page):
     }
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.id)
-def test_page_says_what_is_out_of_sight(node):
-    text = (DOCS / f"{node.id}.md").read_text(encoding="utf-8")
-    advanced = set(re.findall(r"^\| `(\w+)` \|.*, advanced \|", text, re.M))
+def test_page_says_what_is_out_of_sight(node, language):
+    text = _page(node, language).read_text(encoding="utf-8")
+    advanced = set(re.findall(rf"^\| .*?`(\w+)` \|.*{ADVANCED[language]} \|", text, re.M))
     assert advanced == {slot.id for slot in node.inputs if slot.is_advanced}
-    assert ("**Show advanced inputs**" in text) == bool(advanced)
+    assert (f"**{SHOW_ADVANCED[language]}**" in text) == bool(advanced)
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.id)
+def test_translated_page_calls_slots_what_the_node_calls_them(node, language):
+    entry = _node_defs(language)[node.id]
+    text = _page(node, language).read_text(encoding="utf-8")
+    shown = [slot["name"] for slot in (*entry["inputs"].values(), *entry["outputs"].values())]
+    rows = [f"\n| {name} `{english}` |" for name, english in zip(shown, _names(node), strict=True)]
+    assert [row for row in rows if row not in text] == []
+    assert text.startswith(f"# {entry['display_name'].removesuffix(' (IQP)')}\n")
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.id)
+def test_translated_page_says_what_the_english_one_says(node, language):
+    """As far as it can be counted: sections, tips, rows, types and limits, files, messages, numbers, workflows."""
+    english, translated = (_page(node, which).read_text(encoding="utf-8") for which in ("en", language))
+    assert _outline(translated) == _outline(english)
+    assert _figures(translated) == _figures(english)
+    for facts in (_CODE, _MESSAGE, _WORKFLOW):
+        assert set(facts.findall(translated)) - SLOTS == set(facts.findall(english)) - SLOTS
+    assert set(_NUMBER.findall(english)) <= set(_NUMBER.findall(translated))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_bold_is_drawn_bold(page):
+    """Markdown leaves the stars when bold text ends in a sign and a letter follows without a space, as happens in Chinese."""
+    bold = re.findall(r"\*\*(.+?)\*\*(.?)", page.read_text(encoding="utf-8"))
+    assert [text for text, after in bold if text[-1] in "。，、：？！」）" and after.isalnum()] == []
 
 
 def test_pages_belong_to_nodes():
@@ -71,7 +129,7 @@ def test_pages_name_the_workflows_that_show_the_node():
     assert prompts
     for page in PAGES:
         id = page.stem if page.parent == DOCS else page.parent.name
-        named = set(re.findall(r"\*\*(\d\d .+?)\*\*", page.read_text(encoding="utf-8")))
+        named = set(_WORKFLOW.findall(page.read_text(encoding="utf-8")))
         assert named, page
         assert named <= set(prompts), page
         assert {name for name, prompt in prompts.items() if f'"{id}"' in prompt} <= named, page
