@@ -82,7 +82,7 @@ class LoadMetric(io.ComfyNode):
                 METRIC.Output(
                     "metric",
                     display_name="metric",
-                    tooltip="For Score Image, Filter by Score, Quality Sweep, Optimize Codes and Restore to Target Quality.",
+                    tooltip="For Score Image, Quality Gate, Filter by Score, Quality Sweep, Optimize Codes and Restore to Target Quality.",
                 )
             ],
         )
