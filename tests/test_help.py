@@ -135,6 +135,12 @@ def test_pages_name_the_workflows_that_show_the_node():
         assert {name for name, prompt in prompts.items() if f'"{id}"' in prompt} <= named, page
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_readme_lists_every_workflow(name):
+    listed = re.findall(r"^\| (\d\d .+?) \|", (ROOT / name).read_text(encoding="utf-8"), re.M)
+    assert listed == sorted(path.stem for path in PROMPTS.glob("*.json"))
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.id)
 def test_locale_has_every_text(node, language):
