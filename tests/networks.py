@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pytest
 import torch
 
 from iqpbfr_core.checkpoint import build_network
@@ -55,3 +56,12 @@ def make_network(config=TINY):
         for buffer in network.buffers():
             buffer.normal_()
     return network
+
+
+def write_upscaler(path, channels=3):
+    """A file of a Compact network that doubles pictures, with random weights."""
+    arch = pytest.importorskip("spandrel.architectures.Compact.__arch.SRVGG")
+    torch.manual_seed(0)
+    network = arch.SRVGGNetCompact(num_in_ch=channels, num_out_ch=channels, num_feat=4, num_conv=2, upscale=2)
+    torch.save({"params": network.state_dict()}, path)
+    return path
