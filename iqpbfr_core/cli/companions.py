@@ -1,4 +1,4 @@
-"""What --mask names: one picture for all photos, or a folder with one for each, white where something is to change."""
+"""Pictures that come with photos: masks (--mask) and enlarged photos (--background); one for all, or a folder of them."""
 
 from pathlib import Path
 
@@ -8,14 +8,19 @@ from ..errors import InputError
 from ..image import IMAGE_SUFFIXES, read_image
 
 
+def companion_of(photo: Path, place: Path) -> Path:
+    """The picture that belongs to a photo: `place` itself, or of a folder the one of the photo's name, in any format."""
+    if not place.is_dir():
+        return place
+    found = [place / f"{photo.stem}{suffix}" for suffix in IMAGE_SUFFIXES]
+    return next((path for path in found if path.is_file()), place / photo.name)
+
+
 def mask_of(photo: Path, masks: Path | None, size: tuple[int, int]) -> Tensor | None:
-    """The mask (1, 1, H, W) in [0, 1] of a photo of `size` (H, W); None without --mask."""
+    """The mask (1, 1, H, W) in [0, 1], white where something is to change, of a photo of `size` (H, W); None without."""
     if masks is None:
         return None
-    file = masks
-    if masks.is_dir():
-        found = [masks / f"{photo.stem}{suffix}" for suffix in IMAGE_SUFFIXES]
-        file = next((path for path in found if path.is_file()), masks / photo.name)
+    file = companion_of(photo, masks)
     mask = read_image(file).mean(1, keepdim=True)
     if tuple(mask.shape[2:]) != size:
         raise InputError(

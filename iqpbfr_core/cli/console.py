@@ -133,13 +133,14 @@ def for_each(
     task: str,
     work: Callable[[T], None],
     describe: Callable[[T], str],
+    bar: bool = True,
 ) -> None:
-    """Do `work` for every item with a progress bar. Files that fail are reported and the rest goes on; then exit code 1.
+    """Do `work` for every item with a progress bar, unless the work shows its own. Files that fail are reported and the rest goes on; then exit code 1.
 
     What cannot be read or written, or does not fit into the memory, is the file's fault; other exceptions are ours.
     """
     failures = 0
-    for item in track(items, task, total, console=errors, transient=True, disable=not errors.is_terminal):
+    for item in track(items, task, total, console=errors, transient=True, disable=not (bar and errors.is_terminal)):
         try:
             work(item)
         except (IQPError, OSError, MemoryError, RuntimeError) as error:

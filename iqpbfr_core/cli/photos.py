@@ -4,25 +4,37 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
 
 from ..errors import InputError
 from ..faces import selection
-from ..faces.detection import Detector
 from ..faces.face import Faces
 from ..image import IMAGE_SUFFIXES, write_atomically
 from ..photo import read_photo, write_photo
 from ..pipeline import PhotoResult
+from ..video import VIDEO_SUFFIXES, output_suffix
+from .companions import mask_of
 from .console import check_targets, output
-from .masks import mask_of
 
-# What --faces takes, and the order in which the chosen face comes first.
-CHOICES = {"all": None, "largest": "size", "left": "left_to_right", "right": "right_to_left", "centre": "centre"}
+_READ = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+# The file and pixels of a photo to what its faces are pasted into, (B, 3, kH, kW).
+Enlarger = Callable[[Path, Tensor], Tensor]
+FaceChoice = Literal["all", "largest", "left", "right", "centre"]
+# The order in which the chosen face comes first.
+_ORDERS: dict[FaceChoice, str] = {
+    "largest": "size",
+    "left": "left_to_right",
+    "right": "right_to_left",
+    "centre": "centre",
+}
 
 
 def collect_photos(paths: Sequence[Path], out: Path, suffix: str | None) -> list[tuple[Path, Path]]:
-    """(input, output) of files as given and of all images in folders and the folders in them.
+    """(input, output) of files as given and of all images and videos in folders and the folders in them.
 
-    Folders keep their inner structure; what lies in `out` itself is no input. `suffix` changes the format.
+    Folders keep their inner structure; what lies in `out` itself is no input. `suffix` changes the photos' format.
     """
     if suffix is not None and suffix not in IMAGE_SUFFIXES:
         raise InputError(f"cannot write {suffix!r} files; --format takes one of {', '.join(IMAGE_SUFFIXES)}.")
@@ -30,39 +42,45 @@ def collect_photos(paths: Sequence[Path], out: Path, suffix: str | None) -> list
     for path in paths:
         found = [path]
         if path.is_dir():
-            inside = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            inside = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in _READ and p.is_file())
             found = [p for p in inside if not Path(os.path.realpath(p)).is_relative_to(os.path.realpath(out))]
         for file in found:
             place = file.relative_to(path) if path.is_dir() else Path(file.name)
-            pairs.append((file, out / (place.with_suffix(suffix) if suffix else place)))
+            wanted = output_suffix(file.suffix) if is_video(file) else suffix or file.suffix
+            pairs.append((file, out / place.with_suffix(wanted)))
     if not pairs:
-        raise InputError(f"no images in {', '.join(map(str, paths))}; looked for {', '.join(IMAGE_SUFFIXES)}.")
+        raise InputError(f"no images or videos in {', '.join(map(str, paths))}; looked for {', '.join(_READ)}.")
     check_targets([file for file, _ in pairs], [target for _, target in pairs], out)
     return pairs
 
 
-def choose_faces(faces: Faces, choice: str) -> Faces:
-    """The faces a word on the command line stands for, one of CHOICES."""
-    order = CHOICES[choice]
+def is_video(file: Path) -> bool:
+    """Whether a file is called like a video."""
+    return file.suffix.lower() in VIDEO_SUFFIXES
+
+
+def choose_faces(faces: Faces, choice: FaceChoice) -> Faces:
+    """The faces a word on the command line stands for."""
+    order = _ORDERS.get(choice)
     return selection.first(selection.sort(faces, order), 1) if order else faces
 
 
 def restore_file(
     source: Path,
     target: Path,
-    detector: Detector,
-    confidence: float,
-    choice: str,
+    find: Callable[[Tensor], Faces],
     restore: Callable[..., PhotoResult],
     masks: Path | None,
+    enlarge: Enlarger | None,
     as_json: bool = False,
 ) -> None:
     """Restore one photo; one without a face to restore is copied as it is, or written in the wanted format."""
     photo = read_photo(source)
-    faces = choose_faces(detector(photo.pixels, confidence), choice)
+    faces = find(photo.pixels)
     mask = mask_of(source, masks, (photo.pixels.shape[2], photo.pixels.shape[3]))
-    result = restore(photo.pixels, faces=faces, mask=mask)
-    if len(result.faces) == 0 and source.suffix.lower() == target.suffix.lower():
+    background = enlarge(source, photo.pixels) if enlarge else None
+    result = restore(photo.pixels, faces=faces, mask=mask, background=background)
+    if len(result.faces) == 0 and background is None and source.suffix.lower() == target.suffix.lower():
         write_atomically(target, source.read_bytes())
     else:
         write_photo(result.image[0], photo, target)

@@ -102,6 +102,11 @@ class Faces:
         arrays = {name: torch.cat([getattr(part, name) for part in parts]) for name in ARRAYS if name != "frames"}
         return Faces(**arrays, frames=frames, size=parts[0].size, num_frames=sum(counts))
 
+    def in_frames(self, start: int, stop: int) -> "Faces":
+        """The faces of frames `start` to `stop` (without it), as faces of a batch of those alone."""
+        here = self[(self.frames >= start) & (self.frames < stop)]
+        return replace(here, frames=here.frames - start, num_frames=stop - start)
+
     def scaled_to(self, size: tuple[int, int]) -> "Faces":
         """The same faces in frames resized to `size` (H, W)."""
         factor = torch.tensor((size[1] / self.size[1], size[0] / self.size[0]))

@@ -1,5 +1,7 @@
 """Faces through time: the same face in consecutive frames, on a smooth path, with steady codes."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -85,14 +87,18 @@ class SteadyCodes:
     Args:
         tracks: (N,) the track of every face that will come, in order.
         margin: by how much a code's logit must exceed that of the code held in the frame before to replace it.
+        held: what the attribute of this name held when it was left, to go on from there.
+
+    Attributes:
+        held: the indices (N,) or (N, 2) that each track had last.
     """
 
-    def __init__(self, tracks: Tensor, margin: float = 1.0) -> None:
+    def __init__(self, tracks: Tensor, margin: float = 1.0, held: Mapping[int, Tensor] | None = None) -> None:
         if not margin >= 0:
             raise InputError(f"the margin of code changes must be at least 0, got {margin}.")
         self.tracks = iter(tracks.tolist())
         self.margin = margin
-        self.held: dict[int, Tensor] = {}
+        self.held = dict(held or {})
 
     def __call__(self, codes: Codes) -> Codes:
         """The codes of the next faces, held where nothing speaks clearly for another one."""

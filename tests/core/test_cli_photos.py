@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import run
+from networks import write_upscaler
 from photos import detector_file, needs_photos, read_photo_number
 from PIL import ExifTags, Image, ImageCms
 
@@ -177,6 +178,32 @@ def test_json_says_what_happened_line_by_line(tmp_path, restore):
 
 
 @needs_photos
+def test_faces_are_pasted_into_an_enlarged_photo(tmp_path, restore):
+    photo = to_pil(read_photo_number(8)[0])
+    photo.save(tmp_path / "face.png")
+    large = photo.resize((2 * photo.width, 2 * photo.height))
+    (tmp_path / "large").mkdir()
+    large.save(tmp_path / "large" / "face.jpg", quality=95)
+    given = restore(tmp_path / "face.png", "-o", tmp_path / "given", "--background", tmp_path / "large")
+    assert ": 1 face restored" in given[1]
+    before, after = read_image(tmp_path / "large" / "face.jpg"), read_image(tmp_path / "given" / "face.png")
+    assert 0.6 < (before == after).all(1).float().mean() < 1
+
+    write_upscaler(tmp_path / "x2.pth")
+    Image.new("RGB", (40, 30)).save(tmp_path / "nobody.png")
+    assert restore(tmp_path / "nobody.png", "-o", tmp_path / "made", "--upscale", tmp_path / "x2.pth")[0] == 0
+    assert Image.open(tmp_path / "made" / "nobody.png").size == (80, 60)
+
+    (tmp_path / "large" / "face.jpg").unlink()
+    code, _, errors = restore(tmp_path / "face.png", "-o", tmp_path / "gone", "--background", tmp_path / "large")
+    assert code == 1
+    assert str(tmp_path / "large" / "face.png") in errors
+    code, _, errors = restore(tmp_path / "face.png", "-o", tmp_path / "x", "--upscale", "x.pth", "--background", ".")
+    assert code == 2
+    assert "--background" in errors
+
+
+@needs_photos
 def test_half_precision_restores_much_the_same(tmp_path, restore):
     to_pil(read_photo_number(8)[0]).save(tmp_path / "face.png")
     for precision in ("fp32", "bf16"):
@@ -185,7 +212,7 @@ def test_half_precision_restores_much_the_same(tmp_path, restore):
     assert (one - other).abs().mean() < 2 / 255
     code, _, errors = restore(tmp_path / "face.png", "-o", tmp_path / "x", "--precision", "int8")
     assert code == 2
-    assert "--precision takes one of fp32, bf16, fp16" in errors
+    assert "fp16" in errors
 
 
 def test_the_doctor_names_what_is_missing_and_what_lies_where(tmp_path, call, monkeypatch):
