@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 import typer
+from accelerate import PartialState
 
 from ..checkpoint import load_network
 from ..config import RestorerConfig
@@ -68,7 +69,9 @@ def _network(path: Path) -> CodeRestorer:
 
 def _run(stage: Stage, config: RunConfig) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    output.print(str(run(stage, config)))
+    result = run(stage, config)
+    if PartialState().is_main_process:
+        output.print(str(result))
 
 
 @app.command()

@@ -29,6 +29,7 @@ from .data import Sample
 from .flaws import imperfect
 from .lookup import SMOOTHING, degraded, restored_pair
 from .loop import update
+from .processes import draw_part
 from .teacher import Teacher
 
 ANCHOR = 5.0  # on the mean difference of coarse pixels in [0, 1], beside an error of scores in [0, 1]
@@ -95,7 +96,7 @@ class AdapterStage:
 
     def step(self, accelerator: Accelerator, batch: Sample, step: int) -> dict[str, Tensor]:
         with torch.no_grad(), accelerator.autocast():
-            score, codes = self._ask(batch)
+            score, codes = self._ask(accelerator, batch)
             z, skips = self.base.network.encode(to_network(batch["lq"]))
         loss, values = score.new_zeros(()), {"score": score.mean()}
         with accelerator.autocast():
@@ -120,11 +121,11 @@ class AdapterStage:
         self.average.update(self.network.modulation, step)
         return {name: value.detach() for name, value in values.items()}
 
-    def _ask(self, batch: Sample) -> tuple[Tensor, Tensor | None]:
+    def _ask(self, accelerator: Accelerator, batch: Sample) -> tuple[Tensor, Tensor | None]:
         """Scores (B,) to ask for; and, where a teacher knows them, the codes (B, N) of faces of these scores."""
         if self.teacher is None:
             low, high = self.card.score_range
-            return low + (high - low) * torch.rand(len(batch["lq"]), device=batch["lq"].device), None
+            return low + (high - low) * draw_part(accelerator, len(batch["lq"]), device=batch["lq"].device), None
         return self.score(batch["target"]).float(), self.teacher(to_network(batch["target"]))
 
     def _decode(

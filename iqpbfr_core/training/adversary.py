@@ -6,10 +6,11 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from ..models.autoencoder import Window
-from .discriminator import FeatureDiscriminator, differentiable_augmentation, hinge_loss, mean_decision
+from .discriminator import NUM_DRAWN, FeatureDiscriminator, differentiable_augmentation, hinge_loss, mean_decision
 from .loop import update
 from .losses import adaptive_weight
 from .perceptual import CHANNELS, PerceptualLoss
+from .processes import Part, find_part
 
 PENALTY = 0.003
 NUM_MAPS = 4  # strides 2 to 16; coarser ones see the whole window at once
@@ -41,34 +42,54 @@ class Adversary:
         """Update the discriminator, then return the generator's loss and what to log.
 
         Args:
-            output, target: that window of faces (B, 3, H, W) in [-1, 1], of the same score (B,).
+            output, target: that window of faces (B, 3, H, W) in [-1, 1], of the same score (B,); B may differ between
+                processes, and must not be 0.
             reconstruction, last_layer: the hinge GAN is weighted against this loss by their gradients there.
         """
-        own = self._learn(accelerator, output.detach(), target, score, window)
+        part = find_part(accelerator, len(output))
+        share = (
+            part.count * accelerator.num_processes / part.total
+        )  # in a mean over processes, every face counts the same
+        own = self._learn(accelerator, output.detach(), target, score, window, part, share)
         self.discriminator.requires_grad_(False)
         with accelerator.autocast():
-            decisions = self.discriminator(self._seen(differentiable_augmentation(output)), score, window)
+            decisions = self.discriminator(self._seen(_augmented(part, output)), score, window)
         self.discriminator.requires_grad_(True)
-        asked = -mean_decision(decisions).mean()
+        asked = -share * mean_decision(decisions).mean()
         # The gradient at the picture is computed once; seen from the generator, the loss is linear in the picture.
         (gradient,) = torch.autograd.grad(asked, output, retain_graph=True)
         adversarial = (output * gradient).sum()
-        weight = self.weight * adaptive_weight(reconstruction, adversarial, last_layer)
+        weight = self.weight * adaptive_weight(accelerator, reconstruction, adversarial, last_layer)
         return weight * adversarial, {"gan": asked.detach(), "gan_weight": weight, "discriminator": own}
 
-    def _learn(self, accelerator: Accelerator, made: Tensor, real: Tensor, score: Tensor, window: Window) -> Tensor:
+    def _learn(
+        self,
+        accelerator: Accelerator,
+        made: Tensor,
+        real: Tensor,
+        score: Tensor,
+        window: Window,
+        part: Part,
+        share: float,
+    ) -> Tensor:
         with torch.no_grad(), accelerator.autocast():
-            both = self._seen(differentiable_augmentation(torch.cat([real, made])))
+            both = self._seen(_augmented(part, real, made))
         real_seen = [x[: len(real)].requires_grad_() for x in both]
         with accelerator.autocast():
             decisions = self.discriminator(real_seen, score, window)
             loss = hinge_loss(decisions, self.discriminator([x[len(real) :] for x in both], score, window))
         penalty = _penalty(decisions, real_seen)
-        update(accelerator, self.optimizer, loss + PENALTY * penalty)
-        return loss.detach()
+        update(accelerator, self.optimizer, share * (loss + PENALTY * penalty))
+        return share * loss.detach()
 
     def _seen(self, images: Tensor) -> list[Tensor]:
         return self.perceptual.features(images)[:NUM_MAPS]
+
+
+def _augmented(part: Part, *images: Tensor) -> Tensor:
+    """Batches of this process's faces in one, changed by their part of what is drawn for all."""
+    u = torch.rand(len(images), part.total, NUM_DRAWN, 1, 1, 1, device=images[0].device, dtype=images[0].dtype)
+    return differentiable_augmentation(torch.cat(images), u[:, part.first : part.first + part.count].flatten(0, 1))
 
 
 def _penalty(decisions: list[Tensor], seen: list[Tensor]) -> Tensor:

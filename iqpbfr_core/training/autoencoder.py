@@ -33,6 +33,7 @@ from .flaws import imperfect
 from .loop import update
 from .losses import psnr, reconstruction_loss
 from .perceptual import PerceptualLoss
+from .processes import draw_part, share_state
 from .quantiser import DualQuantiser, perplexity
 from .window import draw_window, generate_window
 
@@ -133,25 +134,30 @@ class AutoencoderStage:
         with torch.no_grad(), accelerator.autocast():
             score = self.metric(batch["target"])
             target = to_network(batch["target"])
-        is_hq = (score > self.threshold) & (torch.rand(len(score), device=score.device) >= HQ_DROPOUT)
+        is_hq = (score > self.threshold) & (draw_part(accelerator, len(score), device=score.device) >= HQ_DROPOUT)
         progress = step / self.steps
         values: dict[str, Tensor] = {}
         with accelerator.autocast():
             z, _ = self.network.encode(target)
         z = z.float()
+        z_all = accelerator.gather(z.detach())  # the books learn from the faces of all processes
         commitment = z.new_zeros(())
         z_used = z
         if progress >= QUANTISE_FROM or self.quantiser.is_initialised:
             if not self.quantiser.is_initialised:
-                self.quantiser.initialise(z.detach())
+                self.quantiser.initialise(z_all)
             indices = self.quantiser.indices(z, is_hq)
             z_q = self.network.quantise(indices, self.network.config.alpha, like=z)
-            commitment = F.mse_loss(z, z_q) / z.detach().var()
+            commitment = F.mse_loss(z, z_q) / z_all.var()
             z_used = straight_through(z_q, z)
+            indices, of_hq = accelerator.gather((indices, is_hq))
             if not self.encoder_only:
-                self.quantiser.update(z.detach(), indices)
+                self.quantiser.update(z_all, indices)
+                share_state(
+                    self.quantiser
+                )  # sums on a GPU differ by rounding, and a code may be dead in one process only
             values["perplexity_common"] = perplexity(indices[..., -1], self.network.config.num_codes)
-            values["perplexity_hq"] = perplexity(indices[is_hq][..., 0], self.network.config.num_codes)
+            values["perplexity_hq"] = perplexity(indices[of_hq][..., 0], self.network.config.num_codes)
         window = draw_window(self.network)
         target = window.cut(target)
         with accelerator.autocast():
@@ -161,6 +167,8 @@ class AutoencoderStage:
         loss = reconstruction + COMMITMENT * commitment
         # Where the HQ+ part was dropped from a face of high quality, the common part is not to pass for one.
         shown = is_hq | (score <= self.threshold)
+        if accelerator.num_processes > 1 and not shown.any():
+            shown = torch.ones_like(shown)  # every process must take part
         if progress >= self.gan_from and shown.any():
             adversarial, logged = self.adversary.loss(
                 accelerator,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..models.autoencoder import Window
 
 WIDTH = 64
+NUM_DRAWN = 5  # random numbers that an augmentation takes
 
 
 class FeatureDiscriminator(nn.Module):
@@ -69,11 +70,14 @@ def mean_decision(decisions: list[Tensor]) -> Tensor:
     return torch.stack([decision.float().mean((1, 2, 3)) for decision in decisions]).mean(0)
 
 
-def differentiable_augmentation(images: Tensor) -> Tensor:
+def differentiable_augmentation(images: Tensor, u: Tensor) -> Tensor:
     """Change brightness, saturation and contrast and cut out a square, at random per image (B, 3, H, W), as much for
-    real as for made ones, so that the discriminator cannot learn few faces by heart (Zhao et al. 2020, arXiv 2006.10738)."""
+    real as for made ones, so that the discriminator cannot learn few faces by heart (Zhao et al. 2020, arXiv 2006.10738).
+
+    Args:
+        u: uniform random numbers (B, NUM_DRAWN, 1, 1, 1).
+    """
     height, width = images.shape[2:]
-    u = torch.rand(len(images), 5, 1, 1, 1, device=images.device, dtype=images.dtype)
     images = images + 0.4 * (u[:, 0] - 0.5)
     grey = images.mean(1, keepdim=True)
     images = grey + (images - grey) * (0.5 + u[:, 1])

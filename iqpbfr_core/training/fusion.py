@@ -37,6 +37,7 @@ from .lookup import degraded, restored_pair
 from .loop import update
 from .losses import gradient_loss, psnr, psnr_loss
 from .perceptual import PerceptualLoss
+from .processes import draw_part
 from .window import draw_window, generate_window
 
 GAN = 0.2
@@ -101,7 +102,9 @@ class FusionStage:
     def step(self, accelerator: Accelerator, batch: Sample, step: int) -> dict[str, Tensor]:
         half = 0 if self.fidelity_only else len(batch["lq"]) // 2
         if half == 0 and not self.fidelity_only:
-            raise TrainingError(f"stage 3 halves its batches: they need at least 2 faces, got {len(batch['lq'])}.")
+            raise TrainingError(
+                f"stage 3 halves its batches: they need at least 2 faces for each process, got {len(batch['lq'])}."
+            )
         free, close = slice(0, half), slice(half, None)
         with torch.no_grad(), accelerator.autocast():
             wanted = torch.cat([batch["target"][free], batch["clean"][close]])
@@ -110,7 +113,7 @@ class FusionStage:
             z = self.network.condition(z, score)
             logits = self.network.logits(z, score)
             first = logits[close].argmax(2)
-            indices = torch.cat([_vary(logits[free].float(), step), first]) if half else first
+            indices = torch.cat([_vary(accelerator, logits[free].float(), step), first]) if half else first
             z_q = self.network.quantise(indices, self.network.config.alpha, like=z)
             skips = {side: skip[close] for side, skip in skips.items()}
         target = to_network(wanted)
@@ -134,7 +137,7 @@ class FusionStage:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The fusion modules' loss, and what to log: squared error at w = 1, looks the more the smaller w."""
         low, high = LOOKS_AT
-        w = low + (high - low) * torch.rand(len(z_q), device=z_q.device)
+        w = low + (high - low) * draw_part(accelerator, len(z_q), device=z_q.device)
         w[::2] = 1.0
         window = draw_window(self.network)
         wanted = window.cut(target)
@@ -194,10 +197,11 @@ class FusionStage:
         save_network(self.average.module, path)
 
 
-def _vary(logits: Tensor, seed: int) -> Tensor:
+def _vary(accelerator: Accelerator, logits: Tensor, step: int) -> Tensor:
     """(B, N, K, books) -> codes (B, N, books): the likeliest, but on a random share of each face's tokens drawn ones."""
-    share = MAX_VARIED * torch.rand(len(logits), 1, 1, device=logits.device)
-    varies = torch.rand(logits.shape[:2], device=logits.device)[..., None] < share
+    share = MAX_VARIED * draw_part(accelerator, len(logits), 1, 1, device=logits.device)
+    varies = draw_part(accelerator, *logits.shape[:2], device=logits.device)[..., None] < share
+    seed = step * accelerator.num_processes + accelerator.process_index
     return torch.where(varies, choose_codes(logits, 1.0, seed), choose_codes(logits, 0.0, seed))
 
 

@@ -32,6 +32,7 @@ from .autoencoder import Averaged, hq_threshold
 from .data import Sample
 from .flaws import imperfect
 from .loop import update
+from .processes import draw_part
 from .quantiser import DualQuantiser
 
 SCORE_DROPOUT = 0.1
@@ -109,13 +110,14 @@ class LookupStage:
             z, _ = self.target_encoder(to_network(batch["target"]))
             indices = self.quantiser.indices(z, score > self.threshold)
             wanted = self.network.quantise(indices, self.network.config.alpha, like=z.float())
-        keep = (torch.rand(len(score), device=score.device) >= SCORE_DROPOUT).float()
+            wanted_all = accelerator.gather(wanted)
+        keep = (draw_part(accelerator, len(score), device=score.device) >= SCORE_DROPOUT).float()
         with accelerator.autocast():
             z_lq, _ = self.network.encode(to_network(batch["lq"]))
             z_lq = self.network.condition(z_lq, score, keep)
             logits = self.network.logits(z_lq, score, keep).float()
-        feature = F.mse_loss(z_lq.float(), wanted) / wanted.var()
-        spread = F.l1_loss(z_lq.float().std((2, 3)), wanted.std((2, 3))) / wanted.std()
+        feature = F.mse_loss(z_lq.float(), wanted) / wanted_all.var()
+        spread = F.l1_loss(z_lq.float().std((2, 3)), wanted.std((2, 3))) / wanted_all.std()
         index = F.cross_entropy(logits.permute(0, 2, 1, 3), indices, label_smoothing=SMOOTHING)
         loss = INDEX_WEIGHT * index * self.network.config.num_books + feature + SPREAD_WEIGHT * spread
         values: dict[str, Tensor] = {}

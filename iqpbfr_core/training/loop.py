@@ -1,7 +1,8 @@
 """The training loop: batches, logs, sample grids, checkpoints. What is learnt is up to the stage.
 
 Every step seeds torch with (run seed, step), and data are numbered samples, so a run that is stopped and resumed goes
-exactly the way it would have gone without the stop. `accelerate` places the work and does mixed precision.
+exactly the way it would have gone without the stop. `accelerate` places the work, does mixed precision, and gives each
+of several processes its part of every batch; the first one writes the files.
 """
 
 import csv
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -22,6 +24,7 @@ from ..errors import CheckpointError, TrainingError, first_line
 from ..image import write_atomically, write_image
 from ..tensor_file import read_torch_file
 from .data import FaceSamples, Prepare, Sample, batches, list_images, read_faces
+from .processes import average_gradients, check_shares, share_state
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +67,10 @@ class RunConfig:
 
 
 class Stage(Protocol):
-    """One thing to learn. `modules` and `optimizers` are everything a checkpoint must hold."""
+    """One thing to learn. `modules` and `optimizers` are everything a checkpoint must hold.
+
+    Of several processes each has a stage, and all must come to the same weights; what needs the others happens in `step`.
+    """
 
     modules: dict[str, nn.Module]
     optimizers: dict[str, Optimizer]
@@ -75,7 +81,8 @@ class Stage(Protocol):
         ...
 
     def step(self, accelerator: Accelerator, batch: Sample, step: int) -> dict[str, Tensor]:
-        """Learn from one batch of what `prepare` made; return what to log, single numbers left where they are."""
+        """Learn from this process's part of a batch of what `prepare` made; return what to log, single numbers left where
+        they are."""
         ...
 
     def samples(self, faces: Tensor) -> Tensor:
@@ -108,27 +115,31 @@ def run(stage: Stage, config: RunConfig) -> Path:
     files = list_images(config.data, "train")
     more = list_images(config.more_data, "train") if config.more_data else []
     try:
-        accelerator = Accelerator(mixed_precision=config.precision)
+        shares = DataLoaderConfiguration(split_batches=True, non_blocking=True)
+        accelerator = Accelerator(mixed_precision=config.precision, dataloader_config=shares)
     except ValueError as error:
         raise TrainingError(f"precision {config.precision!r} cannot be used here ({first_line(error)}).") from error
     config.out.mkdir(parents=True, exist_ok=True)
     state_file, exported = config.out / "state.pt", config.out / "model.safetensors"
-    settings = _settings(config, len(files) + len(more))
+    check_shares(accelerator, stage.modules, config.batch_size)
+    settings = _settings(config, len(files) + len(more), accelerator.num_processes)
     for module in stage.modules.values():
         module.to(accelerator.device)
-    first = _load_state(stage, settings, state_file, accelerator.device) if state_file.exists() else 0
+    first = _load_state(stage, settings, state_file) if state_file.exists() else 0
+    share_state(*stage.modules.values())
     everything = files + more
     spread = everything[:: max(1, len(everything) // 128)][:128]
     stage.start(accelerator, read_faces(spread, config.resolution).to(accelerator.device))
     if first == config.steps:
-        stage.export(exported)  # it may have been moved away
+        if accelerator.is_main_process:
+            stage.export(exported)  # it may have been moved away
         return exported
     shown = read_faces(_held_out(config.data, files), config.resolution).to(accelerator.device)
 
     length = config.steps * config.batch_size
     samples = FaceSamples(files, config.resolution, config.seed, length, stage.prepare, more)
-    loader = batches(samples, config.batch_size, first, config.workers)
-    log = _Log(config.out / "log.csv", config.steps, first)
+    loader = accelerator.prepare(batches(samples, config.batch_size, first, config.workers))
+    log = _Log(accelerator, config.out / "log.csv", config.steps, first)
     groups = [group for optimizer in stage.optimizers.values() for group in optimizer.param_groups]
     for group in groups:
         group.setdefault("initial_lr", group["lr"])  # a resumed run has it from its checkpoint
@@ -136,27 +147,35 @@ def run(stage: Stage, config: RunConfig) -> Path:
         torch.manual_seed(config.seed * 1_000_003 + step)
         for group in groups:
             group["lr"] = group["initial_lr"] * cosine_rate(step, config.steps)
-        is_late = config.minutes is not None and time.monotonic() - begun > 60 * config.minutes
+        is_late = config.minutes is not None and _is_late(accelerator, begun, config.minutes)
         is_checkpoint = (step + 1) % config.save_every == 0 or step + 1 == config.steps or is_late
-        batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
         log.add(step + 1, stage.step(accelerator, batch, step), is_checkpoint)
-        if is_checkpoint:
+        if is_checkpoint and accelerator.is_main_process:
             stage.export(exported)
             write_image(stage.samples(shown), config.out / f"samples_{step + 1:06d}.png")
             _save_state(stage, settings, state_file, step + 1)
         if is_late and step + 1 < config.steps:
             raise TimeIsUp(f"stopped at step {step + 1} of {config.steps}; the same call goes on from there.")
+    accelerator.wait_for_everyone()  # the result is there when any process says so
     return exported
+
+
+def _is_late(accelerator: Accelerator, begun: float, minutes: float) -> bool:
+    """Whether any process has had its time: all of them must stop at the same step."""
+    if time.monotonic() - begun > 60 * minutes:
+        accelerator.set_trigger()
+    return accelerator.check_trigger()
 
 
 def _held_out(data: Path, files: list[Path]) -> list[Path]:
     return (list_images(data / "test") if (data / "test").is_dir() else files)[:8]
 
 
-def _settings(config: RunConfig, num_images: int) -> dict[str, int | str]:
+def _settings(config: RunConfig, num_images: int, num_processes: int) -> dict[str, int | str]:
     """What a run cannot go on without changing its course."""
     kept = ("steps", "batch_size", "resolution", "seed", "precision")
-    return {**{name: getattr(config, name) for name in kept}, "training images": num_images}
+    named = {name: getattr(config, name) for name in kept}
+    return {**named, "training images": num_images, "number of processes": num_processes}
 
 
 def _save_state(stage: Stage, settings: dict[str, int | str], path: Path, step: int) -> None:
@@ -171,12 +190,12 @@ def _save_state(stage: Stage, settings: dict[str, int | str], path: Path, step: 
     write_atomically(path, content.getvalue())
 
 
-def _load_state(stage: Stage, settings: dict[str, int | str], path: Path, device: torch.device) -> int:
+def _load_state(stage: Stage, settings: dict[str, int | str], path: Path) -> int:
     """Put a checkpoint back into the stage; return its step."""
-    state = _read_state(path, device)
+    state = _read_state(path)
     if set(state["modules"]) != set(stage.modules) or set(state["optimizers"]) != set(stage.optimizers):
         raise TrainingError(f"{path} is the checkpoint of another stage; use another --out.")
-    before = state["settings"]
+    before = {"number of processes": 1, **state["settings"]}  # older runs knew of no others
     changed = [f"{name} {before[name]}, now {now}" for name, now in settings.items() if before.get(name, now) != now]
     if changed:
         raise TrainingError(
@@ -197,10 +216,10 @@ def _load_state(stage: Stage, settings: dict[str, int | str], path: Path, device
     return state["step"]
 
 
-def _read_state(path: Path, device: torch.device) -> dict[str, Any]:
+def _read_state(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, as far as it can be judged without knowing the stage."""
     try:
-        state = read_torch_file(path, device)
+        state = read_torch_file(path)
     except CheckpointError as error:
         raise TrainingError(f"{error} Delete it to begin the run anew, or use another --out.") from error
     # Runs begun before settings were kept have none.
@@ -212,9 +231,10 @@ def _read_state(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def update(accelerator: Accelerator, optimizer: Optimizer, loss: Tensor) -> None:
-    """One optimiser step on `loss`, the gradients of each parameter group clipped to norm 1."""
+    """One optimiser step on `loss`, averaged over processes, the gradients of each parameter group clipped to norm 1."""
     optimizer.zero_grad()
     accelerator.backward(loss)
+    average_gradients(accelerator, optimizer)
     for group in optimizer.param_groups:
         nn.utils.clip_grad_norm_(group["params"], 1.0)
     optimizer.step()
@@ -225,12 +245,12 @@ class _Log:
 
     EVERY = 20
 
-    def __init__(self, path: Path, steps: int, first: int) -> None:
+    def __init__(self, accelerator: Accelerator, path: Path, steps: int, first: int) -> None:
         """`first`: the step to go on from; what was logged after it is written again."""
-        self.path, self.steps = path, steps
+        self.accelerator, self.path, self.steps = accelerator, path, steps
         self.sums: dict[str, Tensor] = {}
         self.count, self.since = 0, time.perf_counter()
-        if path.exists():
+        if path.exists() and accelerator.is_main_process:
             header, *rows = path.read_text().splitlines(keepends=True) or [""]
             kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= first]  # none of them torn
             write_atomically(path, (header + "".join(kept)).encode() if kept else b"")
@@ -242,17 +262,16 @@ class _Log:
         self.count += 1
         if step % self.EVERY and not is_checkpoint:
             return
+        means = {k: round(float(v) / self.count, 5) for k, v in self.accelerator.reduce(self.sums, "mean").items()}
         seconds = (time.perf_counter() - self.since) / self.count
-        row = {
-            "step": step,
-            **{k: round(float(v) / self.count, 5) for k, v in self.sums.items()},
-            "seconds": round(seconds, 3),
-        }
+        self.sums, self.count, self.since = {}, 0, time.perf_counter()
+        if self.accelerator.is_main_process:
+            self._write({"step": step, **means, "seconds": round(seconds, 3)}, (self.steps - step) * seconds / 60)
+
+    def _write(self, row: dict[str, float], minutes_left: float) -> None:
         with open(self.path, "a", newline="") as file:
             writer = csv.DictWriter(file, row)
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerow(row)
-        left = (self.steps - step) * seconds / 60
-        logger.info("%s  %.0f min left", "  ".join(f"{k} {v}" for k, v in row.items()), left)
-        self.sums, self.count, self.since = {}, 0, time.perf_counter()
+        logger.info("%s  %.0f min left", "  ".join(f"{k} {v}" for k, v in row.items()), minutes_left)

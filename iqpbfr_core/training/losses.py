@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor
 
 
@@ -33,9 +34,12 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
     return 10 * torch.log10(4 / F.mse_loss(output.detach().clamp(-1, 1), target))
 
 
-def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:
+def adaptive_weight(
+    accelerator: Accelerator, reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor
+) -> Tensor:
     """Ratio of gradient norms at the generator's last layer (VQGAN, Esser et al. 2021, eq. 7), at most 1 as in the
     code of CodeFormer and IQPIR."""
-    wanted = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)[0].norm()
-    got = torch.autograd.grad(adversarial, last_layer, retain_graph=True)[0].norm()
+    losses = (reconstruction, adversarial)
+    gradients = [torch.autograd.grad(loss, last_layer, retain_graph=True)[0] for loss in losses]
+    wanted, got = (gradient.norm() for gradient in accelerator.reduce(gradients, "mean"))
     return (wanted / (got + 1e-4)).clamp(0, 1).detach()

