@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from server import ComfyServer, find_comfyui
+from stand_ins import write_checkpoint
 
 PROMPTS = Path(__file__).parent / "prompts"
 
@@ -42,6 +43,14 @@ def start_comfy(comfyui, tmp_path_factory):
 @pytest.fixture(scope="session")
 def comfy(start_comfy):
     return start_comfy()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(comfyui, tmp_path_factory):
+    """The stand-in for the checkpoint, to be linked where a test needs it."""
+    file = tmp_path_factory.mktemp("checkpoint") / "zeros.safetensors"
+    write_checkpoint(file, comfyui)
+    return file
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
     PYTHONPATH=tests python tests/comfy/make_workflows.py [NAME…]
 
 The prompt is the source. Titles come from its `_meta`, and so do the note on the canvas (`note` of one node), the files a
-loader needs (`models`, for ComfyUI's missing-model dialog), and the nodes whose pictures the thumbnail compares
+loader needs (`models`, for ComfyUI's missing-model dialog), the pack of a node that is neither ours nor ComfyUI's (`cnr_id`, for
+its search for missing nodes), and the nodes whose pictures the thumbnail compares
 (`thumbnail`: "before", "after", or the name of a workflow whose thumbnail serves, where nothing can run here).
 """
 
@@ -22,7 +23,7 @@ from browser import ComfyPage, open_browser
 from conftest import PROMPTS
 from PIL import Image, ImageDraw
 from server import NEEDS_CHECKPOINT, NEEDS_RESTORER, ROOT, ComfyServer, Run, find_comfyui
-from stand_ins import write_restorers, write_upscaler
+from stand_ins import IN_A_HURRY, link_checkpoint, write_checkpoint, write_restorers, write_upscaler
 
 from iqpbfr_core import __version__
 
@@ -103,11 +104,11 @@ def columns(prompt: Prompt) -> dict[str, int]:
     return placed
 
 
-def room(server: ComfyServer, prompt: Prompt, name: str, run: Run | None) -> tuple[int, int]:
+def room(server: ComfyServer, prompt: Prompt, name: str, run: Run) -> tuple[int, int]:
     """Width and additional height for what a node has shown in `run`; only what feeds nothing may be wide."""
     kind = prompt[name]["class_type"]
-    if run is None or kind == "SaveVideo":  # ComfyUI lists no size of a video
-        return WIDTH, WIDTH * (kind in ("PreviewImage", "SaveImage", "SaveVideo"))
+    if kind == "SaveVideo":  # ComfyUI lists no size of a video
+        return WIDTH, WIDTH
     text = "".join(run.history["outputs"].get(name, {}).get("text", []))
     files = run.pictures(name)
     if not files:
@@ -192,7 +193,7 @@ def _with_steps(corners: list[tuple[float, float]]) -> list[tuple[float, float]]
     return points
 
 
-def make_workflow(comfy: ComfyPage, prompt: Prompt, name: str, run: Run | None) -> dict[str, Any]:
+def make_workflow(comfy: ComfyPage, prompt: Prompt, name: str, run: Run) -> dict[str, Any]:
     """The workflow as the page saves it, laid out, and without what only this session knows."""
     comfy.page.evaluate("() => app.clean()")  # pictures of the last one
     comfy.load_prompt(prompt, name)
@@ -211,8 +212,8 @@ def make_workflow(comfy: ComfyPage, prompt: Prompt, name: str, run: Run | None) 
     for node in workflow["nodes"]:
         if node["type"].startswith("IQPBFR_"):
             node["properties"] |= PACK
-        if models := prompt.get(str(node["id"]), {}).get("_meta", {}).get("models"):
-            node["properties"]["models"] = models
+        meta = prompt.get(str(node["id"]), {}).get("_meta", {})
+        node["properties"] |= {key: meta[key] for key in ("models", "cnr_id") if key in meta}
     return workflow
 
 
@@ -267,15 +268,23 @@ def make_thumbnail(server: ComfyServer, prompt: Prompt, run: Run | None, path: P
     save_picture(compare(before, after), path)
 
 
+def in_a_hurry(prompt: Prompt) -> Prompt:
+    """The same, made small where a checkpoint paints: it shows as many pictures, of the same shape."""
+    return {
+        name: node | {"inputs": node["inputs"] | {k: v for k, v in IN_A_HURRY.items() if k in node["inputs"]}}
+        for name, node in prompt.items()
+    }
+
+
 def make(comfy: ComfyPage, name: str) -> None:
     """Write one workflow and its thumbnail."""
     prompt = json.loads((PROMPTS / f"{name}.json").read_text())
-    run = None if name in NEEDS_CHECKPOINT else comfy.server.run(prompt)
-    if run is not None and not run.is_success:
+    run = comfy.server.run(in_a_hurry(prompt) if name in NEEDS_CHECKPOINT else prompt)
+    if not run.is_success:
         raise RuntimeError(f"{name}: {run.error}")
     workflow = make_workflow(comfy, prompt, name, run)
     (WORKFLOWS / f"{name}.json").write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n")
-    is_shown = name not in NEEDS_RESTORER  # what stand-ins make is noise
+    is_shown = name not in NEEDS_RESTORER + NEEDS_CHECKPOINT  # what stand-ins make is noise
     make_thumbnail(comfy.server, prompt, run if is_shown else None, WORKFLOWS / f"{name}.jpg")
     if name == GRAPH[0]:
         comfy.load_workflow(workflow)
@@ -297,6 +306,9 @@ def main() -> None:
         try:
             write_upscaler(server.base)
             write_restorers(server.base)
+            if any(name in NEEDS_CHECKPOINT for name in names):
+                write_checkpoint(Path(base) / "zeros.safetensors", comfyui)
+                link_checkpoint(server.base, Path(base) / "zeros.safetensors")
             with open_browser(server, width=2000, height=1200) as comfy:
                 for name in names:
                     make(comfy, name)

@@ -15,6 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "ComfyUI-IQP-Face-Restoration"
+IMPACT = Path(__file__).parent / "impact_stand_in.py"
 NEEDS_UPSCALER = ("11 Restore then upscale",)
 NEEDS_RESTORER = (
     "13 Colorize a face",
@@ -22,7 +23,12 @@ NEEDS_RESTORER = (
     "15 Compare restorers",
     "16 Give CodeFormer a quality knob",
 )
-NEEDS_CHECKPOINT = ("12 Generate then restore", "17 Repaint where a face is bad")
+NEEDS_CHECKPOINT = (
+    "12 Generate then restore",
+    "17 Repaint where a face is bad",
+    "20 Generate many and keep the best face",
+    "21 To the Impact Pack and back",
+)
 
 
 def find_comfyui() -> Path | None:
@@ -84,15 +90,16 @@ class Refused(Exception):
 
 
 class ComfyServer:
-    """ComfyUI on a free port, with input, output and models below `base` and this extension linked in."""
+    """ComfyUI on a free port, with input, output and models below `base`, this extension and the stand-in for Impact Pack."""
 
     def __init__(self, comfyui: Path, base: Path, *arguments: str) -> None:
         self.base = base
         for name in ("input", "output", "temp", "user", "models", "custom_nodes"):
             (base / name).mkdir(parents=True, exist_ok=True)
-        link = base / "custom_nodes" / FOLDER
-        if not link.is_symlink():
-            link.symlink_to(ROOT)
+        for name, target in ((FOLDER, ROOT), (IMPACT.name, IMPACT)):
+            link = base / "custom_nodes" / name
+            if not link.is_symlink():
+                link.symlink_to(target)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

@@ -10,6 +10,9 @@ from server import find_python
 from iqpbfr_core.adapters import new_adapter
 from iqpbfr_core.restorer import Restorer
 
+# What a prompt with the checkpoint runs at: one step at a small size, since a processor would paint for minutes.
+IN_A_HURRY = {"steps": 1, "width": 64, "height": 64, "crop_size": 64}
+
 # Restorers that workflows name, and what stands in for them: the same kinds of network, with narrow layers and random weights.
 RESTORERS = {
     "codeformer.pth": FAMILIES["codeformer"],
@@ -51,10 +54,15 @@ def write_adapter(base: Path) -> Path:
     return file
 
 
-def write_checkpoint(base: Path, comfyui: Path) -> Path:
+def write_checkpoint(file: Path, comfyui: Path) -> None:
     """A stand-in for the checkpoint, of zeros: it paints grey, but is loaded and run like any other."""
-    file = base / "models" / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors"
-    file.parent.mkdir(parents=True, exist_ok=True)
     script = Path(__file__).parent / "empty_checkpoint.py"
     subprocess.run([find_python(comfyui), str(script), str(comfyui), str(file)], check=True, timeout=120)
-    return file
+
+
+def link_checkpoint(base: Path, file: Path) -> Path:
+    """Put a checkpoint, under the name that workflows load, into the models of a server."""
+    link = base / "models" / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(file)
+    return link

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from server import FOLDER, NEEDS_CHECKPOINT, NEEDS_RESTORER, NEEDS_UPSCALER, ROOT
-from stand_ins import write_checkpoint, write_restorers, write_upscaler
+from stand_ins import IN_A_HURRY, link_checkpoint, write_restorers, write_upscaler
 
 browser = pytest.importorskip("browser", reason="no playwright: pip install playwright")
 
@@ -77,7 +77,7 @@ def test_every_workflow_is_offered(page, server):
 
 
 @pytest.fixture
-def stand_in(page, server, comfyui):
+def stand_in(request, page, server):
     """Give the workflow of a name the model file it needs, for the time of a test."""
     files = []
 
@@ -87,7 +87,7 @@ def stand_in(page, server, comfyui):
         if name in NEEDS_RESTORER:
             files.extend(write_restorers(server.base))
         if name in NEEDS_CHECKPOINT:
-            files.append(write_checkpoint(server.base, comfyui))
+            files.append(link_checkpoint(server.base, request.getfixturevalue("checkpoint")))
         if files:
             page.page.evaluate("() => app.refreshComboInNodes()")
 
@@ -109,16 +109,15 @@ def test_workflow_opens_and_runs_by_one_click(page, server, prompt, stand_in, na
     assert not page.overlaps()
     assert not page.links_behind_nodes()
     if name in NEEDS_CHECKPOINT:
-        page.page.evaluate(IN_A_HURRY)
+        page.page.evaluate(SET_WIDGETS, IN_A_HURRY)
     run = page.run()
     assert run.is_success, run.error
     OUTPUT.mkdir(exist_ok=True)
     page.page.screenshot(path=OUTPUT / f"{page.version}_{name}.png")
 
 
-# One step at a small size: a processor would paint for minutes.
-IN_A_HURRY = """() => app.graph.nodes.flatMap(node => node.widgets ?? []).forEach(widget => {
-    widget.value = {steps: 1, width: 128, height: 128, crop_size: 128}[widget.name] ?? widget.value
+SET_WIDGETS = """values => app.graph.nodes.flatMap(node => node.widgets ?? []).forEach(widget => {
+    widget.value = values[widget.name] ?? widget.value
 })"""
 
 
@@ -128,7 +127,7 @@ def test_workflow_of_an_earlier_release_still_runs(page, stand_in, path):
     stand_in(path.stem)
     page.load_workflow(json.loads(path.read_text()))
     if path.stem in NEEDS_CHECKPOINT:
-        page.page.evaluate(IN_A_HURRY)
+        page.page.evaluate(SET_WIDGETS, IN_A_HURRY)
     run = page.run()
     assert run.is_success, run.error
 

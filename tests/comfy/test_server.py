@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from server import NEEDS_CHECKPOINT, NEEDS_RESTORER, NEEDS_UPSCALER, ROOT, Refused, find_python
-from stand_ins import write_checkpoint, write_upscaler
+from stand_ins import link_checkpoint, write_upscaler
 
 PROMPTS = sorted(p.stem for p in (Path(__file__).parent / "prompts").glob("*.json"))
 NODE_IDS = set(re.findall(r'node_id="(IQPBFR_\w+)"', "".join(p.read_text() for p in (ROOT / "nodes").glob("*.py"))))
@@ -98,6 +98,28 @@ def test_nodes_show_their_pictures_themselves(comfy, prompt):
         assert run.is_success, run.error
         assert {name: len(run.pictures(name)) for name in shown} == shown
         assert all(max(Image.open(comfy.path_of(file)).size) <= 1024 for name in shown for file in run.pictures(name))
+
+
+def test_the_picture_with_the_best_face_is_kept(comfy):
+    """Of one without a face, one with five, and one in which they are blurred: by faces, not by whole pictures."""
+    graph = {
+        "1": {"class_type": "IQPBFR_ExamplePicture", "inputs": {"picture": "group photo"}},
+        "2": {"class_type": "ImageBlur", "inputs": {"image": ["1", 0], "blur_radius": 4, "sigma": 3.0}},
+        "3": {"class_type": "EmptyImage", "inputs": {"width": 992, "height": 608, "batch_size": 1, "color": 0}},
+        "4": {"class_type": "ImageBatch", "inputs": {"image1": ["3", 0], "image2": ["2", 0]}},
+        "5": {"class_type": "ImageBatch", "inputs": {"image1": ["4", 0], "image2": ["1", 0]}},
+        "6": {"class_type": "IQPBFR_DetectFaces", "inputs": {"image": ["5", 0], **DETECT}},
+        "7": {"class_type": "IQPBFR_LoadMetric", "inputs": {"metric_name": "builtin", "allow_download": False}},
+        "8": {
+            "class_type": "IQPBFR_FilterByScore",
+            "inputs": {"metric": ["7", 0], "image": ["5", 0], "min_score": 0.0, "max_count": 1, "faces": ["6", 0]},
+        },
+        "9": {"class_type": "PreviewAny", "inputs": {"source": ["8", 3]}},
+    }
+    run = comfy.run(graph)
+    assert run.is_success, run.error
+    none, blurred, sharp = (float(line.split()[1]) for line in run.history["outputs"]["9"]["text"][0].splitlines()[1:])
+    assert none == 0 < blurred < sharp
 
 
 @pytest.mark.parametrize(("min_score", "is_restored"), [(0.0, False), (1.0, True)])
@@ -354,9 +376,9 @@ def test_restore_then_upscale_runs(comfy, prompt):
 
 
 @pytest.mark.slow
-def test_generate_then_restore_runs(comfyui, comfy, prompt):
+def test_generate_then_restore_runs(comfy, checkpoint, prompt):
     """With a checkpoint of zeros, small pictures and one step: it paints grey, and everything is wired."""
-    file = write_checkpoint(comfy.base, comfyui)
+    file = link_checkpoint(comfy.base, checkpoint)
     graph = prompt("12 Generate then restore")
     for node in graph.values():
         node["inputs"] |= {key: 128 for key in ("width", "height") if key in node["inputs"]}
