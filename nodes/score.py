@@ -6,6 +6,8 @@ from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
+from ..iqpbfr_core.faces import alignment
+from ..iqpbfr_core.faces.face import Faces
 from ..iqpbfr_core.figure import captioned, enlarge, overlay
 from ..iqpbfr_core.heatmap import STEPS, quality_map
 from ..iqpbfr_core.quality import Metric
@@ -15,7 +17,11 @@ from .memory import on_device
 from .progress import Progress, tell
 from .schema import CATEGORY, search_aliases
 from .shown import MAX_COUNT, on_node, small
-from .sockets import METRIC, LoadedNetwork
+from .sockets import FACES, METRIC, LoadedNetwork
+
+FACE_SIDE = (
+    512  # of faces cut out to be scored: what pyiqa's face metrics expect, and the built-in one brings to its own
+)
 
 
 def score(metric: Metric, images: Tensor, progress: Progress) -> list[float]:
@@ -26,6 +32,16 @@ def score(metric: Metric, images: Tensor, progress: Progress) -> list[float]:
         scores.append(metric(image.to(device)).item())
         progress.advance()
     return scores
+
+
+def score_faces(metric: Metric, images: Tensor, faces: Faces) -> list[float]:
+    """Scores of (B, 3, H, W): each the mean over its aligned faces, 0 without one."""
+    faces.check_belong(images)
+    of_faces = score(metric, alignment.crop(images, faces, FACE_SIDE), Progress(len(faces))) if len(faces) else []
+    of_images = [[] for _ in images]
+    for frame, value in zip(faces.frames.tolist(), of_faces, strict=True):
+        of_images[frame].append(value)
+    return [sum(values) / max(1, len(values)) for values in of_images]
 
 
 def report(name: str, scores: list[float]) -> str:
@@ -122,6 +138,11 @@ class FilterByScore(io.ComfyNode):
                     tooltip="Images below this score are left out.",
                 ),
                 io.Int.Input("max_count", default=1, min=1, max=4096, tooltip="Keep at most so many, the best first."),
+                FACES.Input(
+                    "faces",
+                    optional=True,
+                    tooltip="Optional: the faces Detect Faces found in these images. They are scored instead of the whole image; without a face it scores 0.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -142,11 +163,15 @@ class FilterByScore(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, metric: LoadedNetwork, image: Tensor, min_score: float, max_count: int) -> io.NodeOutput:
+    def execute(
+        cls, metric: LoadedNetwork, image: Tensor, min_score: float, max_count: int, faces: Faces | None = None
+    ) -> io.NodeOutput:
         check_range("min_score", min_score, 0, 1)
         images = to_images(image)
         with on_device(metric) as ready:
-            scores = score(ready, images, Progress(len(images)))
+            scores = (
+                score_faces(ready, images, faces) if faces is not None else score(ready, images, Progress(len(images)))
+            )
         order = sorted(range(len(scores)), key=lambda number: -scores[number])
         kept = [number for number in order if scores[number] >= min_score][:max_count]
         rest = [number for number in order if number not in kept]
