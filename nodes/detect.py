@@ -10,6 +10,7 @@ from ..iqpbfr_core.checkpoint import BUILTIN
 from ..iqpbfr_core.faces import report, selection
 from ..iqpbfr_core.faces.detection import DETECTOR_FILES, DETECTORS, load_detector
 from ..iqpbfr_core.faces.face import Faces
+from ..iqpbfr_core.faces.remembered import RememberedFaces
 from ..iqpbfr_core.faces.report import numbered
 from .folders import DETECTION_FOLDER, face_files, naming_the_switch
 from .layout import check_mask, to_comfy, to_images, to_mask
@@ -21,6 +22,7 @@ from .sockets import DETECTOR, FACES, LoadedNetwork
 
 FILE_MARK = "file: "
 FRAMES_AT_ONCE = 8
+FOUND = RememberedFaces()
 
 
 def detector_choices() -> list[str]:
@@ -98,6 +100,12 @@ def detect(loaded: LoadedNetwork | None, images: Tensor, **options: float) -> Fa
             found.append(detector(frames, **options))
             progress.advance(len(frames))
     return Faces.of_frames(found)
+
+
+def detect_once(loaded: LoadedNetwork | None, image: Tensor) -> Faces:
+    """`detect` on an IMAGE, unless its faces are known: ComfyUI passes the same tensor again when only a slider moved."""
+    detector = loaded or builtin_detector()
+    return FOUND.get(image, detector, lambda: detect(detector, to_images(image)))
 
 
 class DetectFaces(io.ComfyNode):

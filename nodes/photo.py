@@ -9,7 +9,7 @@ from ..iqpbfr_core.faces.report import numbered
 from ..iqpbfr_core.faces.settings import FaceSettings
 from ..iqpbfr_core.pipeline import restore_photo
 from .decode import adain_input, fidelity_input
-from .detect import detect
+from .detect import detect_once
 from .layout import check_mask, to_comfy, to_images
 from .lookup import quality_input
 from .memory import chunk_size, load_weights, on_device
@@ -142,7 +142,7 @@ class RestorePhoto(io.ComfyNode):
     ) -> io.NodeOutput:
         images = to_images(image)
         if faces is None:
-            faces = detect(detector, images)
+            faces = detect_once(detector, image)
         understood = restorer.restorer.settings(quality, fidelity, adain)
         progress = Progress(max(1, len(faces)))
         load_weights(restorer, len(faces))
