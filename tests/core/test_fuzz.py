@@ -10,11 +10,13 @@ import struct
 import numpy as np
 import pytest
 import torch
-from networks import make_network
+from networks import PLAIN, make_network
 from PIL import ExifTags, Image
 from safetensors.torch import save, save_file
 
 from iqpbfr_core import load_restorer
+from iqpbfr_core.adapters import load_adapter, new_adapter
+from iqpbfr_core.adapters.adapted import AdaptedRestorer
 from iqpbfr_core.checkpoint import load_network
 from iqpbfr_core.codes import blend_codes, load_codes, mask_tokens, save_codes
 from iqpbfr_core.errors import IQPError
@@ -209,6 +211,49 @@ def test_codes(tmp_path, faces):
             assert restored.isfinite().all()
 
         survives(work, "codes", number)
+
+
+def test_adapters_wired_at_random(tmp_path, faces):
+    """Restorers of two bases, with adapters and without, whose parts meet as a graph may wire them."""
+    bases = [Restorer(make_network(PLAIN)) for _ in range(2)]
+    bases[1].network.quantize.embedding.weight.data.neg_()
+    plain = [base.restore(faces[:1]) for base in bases]
+    path, broken = tmp_path / "good.safetensors", tmp_path / "broken.safetensors"
+    new_adapter(bases[0]).save(path)
+    content = path.read_bytes()
+    for number in range(60):
+        dice = random.Random(number)
+        restorers = list(bases)
+
+        def any_restorer(dice=dice, restorers=restorers):
+            return dice.choice(restorers)
+
+        def attach(any_of=any_restorer, restorers=restorers, dice=dice):
+            adapter = dice.choice((new_adapter, lambda _: load_adapter(path)))(any_of())
+            torch.nn.init.normal_(adapter.network.values.weight, std=dice.choice((0.1, 1e4)))
+            restorers.append(adapter.attach(any_of()))
+
+        def detach(any_of=any_restorer):
+            adapted = any_of()
+            if isinstance(adapted, AdaptedRestorer):
+                assert adapted.detach() in bases
+
+        def restore(any_of=any_restorer, dice=dice):
+            features, other = any_of().encode(faces[:1]), any_of()
+            quality, guidance = dice.choice((0.3, 0.9, None, dice.choice(NUMBERS))), dice.choice((1, 1, 3, INF))
+            codes = any_of().lookup(features, quality, guidance)
+            assert other.decode(codes, features, dice.choice((0, 1, NAN))).isfinite().all()
+
+        def load(any_of=any_restorer, restorers=restorers, dice=dice):
+            head = dice.choice((900, len(content)))
+            broken.write_bytes(damaged(content[:head], dice) + content[head:])
+            restorers.append(load_adapter(broken, any_of()).attach(any_of()))
+
+        for _ in range(5):
+            work = dice.choice((attach, attach, detach, restore, restore, load))
+            survives(work, work.__name__, number)
+    for base, restored in zip(bases, plain, strict=True):
+        assert torch.equal(base.restore(faces[:1]), restored), "a base has changed"
 
 
 def _face(dice):
