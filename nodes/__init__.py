@@ -14,6 +14,7 @@ from .optimize import OptimizeCodes, RestoreToTarget
 from .paste import CropFaces, LoadParser, PasteFaces
 from .photo import RestorePhoto
 from .picture import ExamplePicture
+from .replacements import register_replacements
 from .restore import RestoreAlignedFace
 from .schema import naming_errors
 from .score import FilterByScore, QualityGate, ScoreImage
@@ -59,6 +60,9 @@ NODES: tuple[type[io.ComfyNode], ...] = (
 
 class IQPFaceRestoration(ComfyExtension):
     """The extension as ComfyUI sees it."""
+
+    async def on_load(self) -> None:
+        await register_replacements()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         add_model_folders()  # here and not in on_load, which ComfyUI 0.3.64 does not call

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tomllib
+from schemas import NODES
 
 ROOT = Path(__file__).parents[1]
 NODE_FILES = sorted((ROOT / "nodes").glob("*.py"))
@@ -47,6 +48,24 @@ def test_all_nodes_are_listed_once():
     assert sorted(names) == sorted(node.name for _, node in classes())
     ids = [schema_call(node)["node_id"].value for _, node in classes()]
     assert len(set(ids)) == len(ids)
+
+
+def replacements():
+    tree = ast.parse((ROOT / "nodes" / "replacements.py").read_text())
+    (table,) = (node.value for node in tree.body if isinstance(node, ast.Assign))
+    return ast.literal_eval(table)
+
+
+@pytest.mark.parametrize("replacement", replacements(), ids=lambda replacement: replacement["old_node_id"])
+def test_a_replaced_node_gets_all_it_needs(replacement):
+    """In the order of the schema, so that nothing is forgotten when it grows; what is optional may be left out."""
+    node = next(node for node in NODES if node.id == replacement["new_node_id"])
+    inputs = {entry["new_id"]: entry for entry in replacement["input_mapping"]}
+    assert list(inputs) == [slot.id for slot in node.inputs if not slot.is_optional]
+    kinds = {"FLOAT": float, "INT": int, "BOOLEAN": bool, "COMBO": str}
+    for slot in node.inputs:
+        if "set_value" in inputs.get(slot.id, {}):
+            assert type(inputs[slot.id]["set_value"]) is kinds[slot.type]
 
 
 def test_own_imports_are_relative():

@@ -2,6 +2,7 @@
 
 import re
 import time
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -388,3 +389,28 @@ def test_generate_then_restore_runs(comfy, checkpoint, prompt):
     file.unlink()
     assert run.is_success, run.error
     assert Image.open(comfy.path_of(run.files("16")[0])).size == (128, 128)
+
+
+def test_nodes_of_facerestore_cf_are_replaced(comfy):
+    """By their names and inputs, as that pack's workflows have them."""
+    try:
+        comfy.get("/node_replacements")
+    except urllib.error.HTTPError:
+        pytest.skip("this ComfyUI replaces no nodes")
+    graph = {
+        "1": {"class_type": "FaceRestoreModelLoader", "inputs": {"model_name": "built-in small"}},
+        "2": {"class_type": "IQPBFR_ExamplePicture", "inputs": {"picture": "group photo"}},
+        "3": {
+            "class_type": "FaceRestoreCFWithModel",
+            "inputs": {
+                "facerestore_model": ["1", 0],
+                "image": ["2", 0],
+                "facedetection": "retinaface_resnet50",
+                "codeformer_fidelity": 0.5,
+            },
+        },
+        "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}},
+    }
+    run = comfy.run({name: node | {"_meta": {}} for name, node in graph.items()})
+    assert run.is_success, run.error
+    assert run.pictures("4")
