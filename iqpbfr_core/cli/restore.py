@@ -31,6 +31,7 @@ from .console import (
 )
 from .download import download_bar
 from .photos import Enlarger, FaceChoice, choose_faces, collect_photos, is_video, restore_file
+from .processes import leaving_together, share
 from .videos import restore_video
 
 
@@ -123,6 +124,7 @@ def restore(
         refuse_options(context, _ONLY_STILLS, "has no meaning for videos")
     if upscale is not None:
         refuse_options(context, ("background",), "is what --upscale makes")
+    pairs = share(pairs)
     if resume:
         left = [pair for pair in pairs if not pair[1].exists()]
         errors.print(f"{len(pairs) - len(left)} finished already.")
@@ -169,7 +171,7 @@ def restore(
         def work(source: Path, target: Path) -> None:
             (restore_clip if is_video(source) else restore_still)(source, target)
 
-    with torch.no_grad():
+    with torch.no_grad(), leaving_together():
         for_each(pairs, len(pairs), "Restoring", lambda pair: work(*pair), lambda pair: str(pair[0]), not has_videos)
 
 

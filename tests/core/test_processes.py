@@ -1,8 +1,9 @@
-"""Several processes learn what one would from the same batches, and go on exactly where they were."""
+"""Several processes learn what one would, share the faces of a call, and go on where they were."""
 
 import contextlib
 import csv
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState, PartialState
+from commands import run as call
 
+from iqpbfr_core.cli import restore
 from iqpbfr_core.errors import TrainingError
 from iqpbfr_core.image import write_image
 from iqpbfr_core.models.code_restorer import CodeRestorer
@@ -25,13 +28,24 @@ from iqpbfr_core.training.processes import check_shares
 STEPS = 3  # books and GAN start at step 1
 
 
+def _begin() -> int:
+    """In a forked process, which would take itself for its parent: be one of several; return which."""
+    AcceleratorState._reset_state(True)
+    torch.set_num_threads(1)
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    if "WORLD_SIZE" in os.environ:
+        os.environ["LOCAL_RANK"] = str(rank)  # as a launcher would
+    return rank
+
+
 def _train(folder: Path, name: str, stop: int = STEPS) -> Path:
     """Stage 1 in batches of 4, its seldom used codes revived at every step; stopped before step `stop`."""
-    AcceleratorState._reset_state(True)  # a forked process would take itself for its parent
-    torch.set_num_threads(1)
-    torch.manual_seed(int(os.environ.get("RANK", 0)))  # all begin as the first one does
+    rank = _begin()
+    torch.manual_seed(0)
+    metric = SeverityNet()
+    torch.manual_seed(rank)  # all are to begin as the first one does
     quantiser.DEAD = 0.995
-    stage = AutoencoderStage(CodeRestorer(TINY), SeverityNet(), PerceptualLoss(), STEPS)
+    stage = AutoencoderStage(CodeRestorer(TINY), metric, PerceptualLoss(), STEPS)
     step = stage.step
 
     def stopping(accelerator, batch, number):
@@ -86,3 +100,36 @@ def test_what_processes_cannot_share_is_refused(monkeypatch):
         check_shares(two, {"network": CodeRestorer(TINY)}, 3)
     with pytest.raises(TrainingError, match="with one"):
         check_shares(two, {"network": SeverityNet()}, 4)
+
+
+def _restore(inputs: Path, model: Path, victim: int | None) -> None:
+    """Aligned faces, by two processes; one may be killed when it is about to write its second face."""
+    rank, write, written = _begin(), restore.write_image, []
+
+    def write_or_die(image, target):
+        if len(written) == 1 and rank == victim:
+            os.kill(os.getpid(), signal.SIGKILL)
+        written.append(target)
+        write(image, target)
+
+    restore.write_image = write_or_die
+    result = call("restore", inputs, "--aligned", "--resume", "-o", inputs / "two", "--model", model, "--device", "cpu")
+    bad = [file.name for file in inputs.glob("bad*")]
+    assert result.returncode == (1 if rank == 1 and bad else 0), result.stderr
+
+
+def test_a_killed_process_loses_the_face_it_was_at_and_resuming_completes(tmp_path, tiny_file, faces):
+    inputs = tmp_path / "faces"
+    for number in range(6):
+        write_image(faces[number % 3], inputs / f"{number}.png")
+    alone = call("restore", inputs, "--aligned", "-o", tmp_path / "one", "--model", tiny_file, "--device", "cpu")
+    assert alone.returncode == 0
+    with pytest.raises(Exception, match="SIGKILL"):
+        debug_launcher(_restore, (inputs, tiny_file, 1), num_processes=2)
+    done = {file.name for file in (inputs / "two").iterdir()}
+    assert "3.png" in done
+    assert not {"4.png", "5.png"} & done
+    (inputs / "bad.png").write_text("no image")  # sorted last: one process fails, and the other may finish
+    debug_launcher(_restore, (inputs, tiny_file, None), num_processes=2)
+    for file in (tmp_path / "one").iterdir():
+        assert (inputs / "two" / file.name).read_bytes() == file.read_bytes()
