@@ -33,7 +33,7 @@ from .flaws import imperfect
 from .loop import update
 from .losses import psnr, reconstruction_loss
 from .perceptual import PerceptualLoss
-from .processes import draw_part, share_state
+from .processes import draw_part, gather, share_state
 from .quantiser import DualQuantiser, perplexity
 from .window import draw_window, generate_window
 
@@ -140,7 +140,7 @@ class AutoencoderStage:
         with accelerator.autocast():
             z, _ = self.network.encode(target)
         z = z.float()
-        z_all = accelerator.gather(z.detach())  # the books learn from the faces of all processes
+        z_all = gather(accelerator, z.detach())  # the books learn from the faces of all processes
         commitment = z.new_zeros(())
         z_used = z
         if progress >= QUANTISE_FROM or self.quantiser.is_initialised:
@@ -150,7 +150,7 @@ class AutoencoderStage:
             z_q = self.network.quantise(indices, self.network.config.alpha, like=z)
             commitment = F.mse_loss(z, z_q) / z_all.var()
             z_used = straight_through(z_q, z)
-            indices, of_hq = accelerator.gather((indices, is_hq))
+            indices, of_hq = gather(accelerator, indices), gather(accelerator, is_hq)
             if not self.encoder_only:
                 self.quantiser.update(z_all, indices)
                 share_state(

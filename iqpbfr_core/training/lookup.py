@@ -32,7 +32,7 @@ from .autoencoder import Averaged, hq_threshold
 from .data import Sample
 from .flaws import imperfect
 from .loop import update
-from .processes import draw_part
+from .processes import draw_part, gather
 from .quantiser import DualQuantiser
 
 SCORE_DROPOUT = 0.1
@@ -110,7 +110,7 @@ class LookupStage:
             z, _ = self.target_encoder(to_network(batch["target"]))
             indices = self.quantiser.indices(z, score > self.threshold)
             wanted = self.network.quantise(indices, self.network.config.alpha, like=z.float())
-            wanted_all = accelerator.gather(wanted)
+            wanted_all = gather(accelerator, wanted)
         keep = (draw_part(accelerator, len(score), device=score.device) >= SCORE_DROPOUT).float()
         with accelerator.autocast():
             z_lq, _ = self.network.encode(to_network(batch["lq"]))

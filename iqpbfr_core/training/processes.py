@@ -39,6 +39,13 @@ def draw_part(accelerator: Accelerator, *shape: int, device: torch.device | None
     return torch.rand(accelerator.num_processes, *shape, device=device)[accelerator.process_index]
 
 
+def gather(accelerator: Accelerator, values: Tensor) -> Tensor:
+    """The faces (B, ...) of all processes, in their order."""
+    gathered = accelerator.gather(values)
+    assert isinstance(gathered, Tensor)
+    return gathered
+
+
 @dataclass(frozen=True)
 class Part:
     """This process's faces, `count` from `first` on, among the `total` of all processes."""
@@ -52,7 +59,7 @@ def find_part(accelerator: Accelerator, count: int) -> Part:
     """Where `count` faces of this process stand; others may have more or fewer."""
     counts = [count]
     if accelerator.num_processes > 1:
-        counts = accelerator.gather(torch.tensor(counts, device=accelerator.device)).tolist()
+        counts = gather(accelerator, torch.tensor(counts, device=accelerator.device)).tolist()
     return Part(sum(counts[: accelerator.process_index]), count, sum(counts))
 
 
