@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import FloatRect, Page, sync_playwright
-from server import FOLDER, ComfyServer, Refused, Run
+from playwright.sync_api import FloatRect, Page, Request, sync_playwright
+from server import FOLDER, ROOT, ComfyServer, Refused, Run
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -87,6 +87,19 @@ def find_browser() -> str | None:
     return shutil.which("chromium") or shutil.which("google-chrome")
 
 
+def blueprints() -> dict[str, Any]:
+    """What newer servers answer to /global_subgraphs, with the text of each blueprint."""
+    return {
+        path.stem: {
+            "source": "custom_node",
+            "name": path.stem,
+            "info": {"node_pack": f"custom_nodes.{FOLDER}"},
+            "data": path.read_text(),
+        }
+        for path in (ROOT / "subgraphs").glob("*.json")
+    }
+
+
 class ComfyPage:
     """ComfyUI's page, ready for use; `errors` are the console's."""
 
@@ -99,9 +112,16 @@ class ComfyPage:
             "console", lambda said: self.errors.append(f"{said.text} {said.location}") if said.type == "error" else None
         )
         page.on("pageerror", lambda error: self.errors.append(error.stack or error.message))
+        self.knows_blueprints = False  # of extensions: older pages never ask for them
+        page.on("request", self._note)
         server.post("/settings", SETTINGS)
+        if not server.has("/global_subgraphs"):
+            page.route("**/api/global_subgraphs*", lambda route: route.fulfill(json=blueprints()))
         page.goto(server.url, wait_until="domcontentloaded")
         page.wait_for_function(IS_READY)
+
+    def _note(self, request: Request) -> None:
+        self.knows_blueprints |= request.url.endswith("/global_subgraphs")
 
     @property
     def version(self) -> str:
@@ -177,6 +197,17 @@ class ComfyPage:
         self.page.wait_for_function(
             "n => app.extensionManager.workflow.activeWorkflow?.filename.startsWith(n)", arg=name
         )
+
+    def add_node(self, name: str, x: int, y: int) -> None:
+        """Search for a node by its name and put it where the page shows this point."""
+        count = self.page.evaluate("() => app.graph.nodes.length")
+        self.page.evaluate("() => { app.extensionManager.command.execute('Workspace.SearchBox.Toggle') }")
+        self.page.get_by_role("dialog").locator("input").first.fill(name)
+        self.page.get_by_role("dialog").get_by_text(name, exact=True).first.wait_for()
+        self.page.keyboard.press("Enter")
+        self.page.get_by_role("dialog").first.wait_for(state="detached")
+        self.page.mouse.click(x, y)  # until then it hangs on the pointer
+        self.page.wait_for_function("count => app.graph.nodes.length > count", arg=count)
 
     def links_behind_nodes(self) -> list[dict[str, Any]]:
         """Links that run behind nodes: `id`, their ends `from` and `to`, `top` of what lies between, and `titles`."""

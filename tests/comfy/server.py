@@ -133,6 +133,14 @@ class ComfyServer:
         with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
+    def has(self, path: str) -> bool:
+        """Whether this version answers there."""
+        try:
+            self.get(path)
+        except urllib.error.HTTPError:
+            return False
+        return True
+
     def post(self, path: str, content: dict[str, Any]) -> Any:
         request = urllib.request.Request(
             self.url + path, json.dumps(content).encode(), {"Content-Type": "application/json"}

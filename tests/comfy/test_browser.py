@@ -16,6 +16,7 @@ browser = pytest.importorskip("browser", reason="no playwright: pip install play
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 NAMES = [path.stem for path in WORKFLOWS]
 OLD_WORKFLOWS = sorted((Path(__file__).parent / "old_workflows").glob("*.json"))
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 HELP_PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
 OUTPUT = ROOT / "tests" / "output"
 
@@ -130,6 +131,33 @@ def test_workflow_of_an_earlier_release_still_runs(page, stand_in, path):
         page.page.evaluate(SET_WIDGETS, IN_A_HURRY)
     run = page.run()
     assert run.is_success, run.error
+
+
+def test_blueprints_are_found_and_run(page, stand_in):
+    """By a search, as a user finds them; each with a picture before it and one behind."""
+    if not page.knows_blueprints:
+        pytest.skip(f"frontend {page.version} takes no blueprints of extensions")
+    stand_in("11 Restore then upscale")
+    page.page.evaluate("() => app.graph.clear()")
+    for number, path in enumerate(BLUEPRINTS):
+        page.add_node(path.stem, 800, 250 + 200 * number)
+    assert page.page.evaluate("() => app.graph.nodes.map(node => node.title)") == [path.stem for path in BLUEPRINTS]
+    shown = page.page.evaluate(WIRE)
+    run = page.run()
+    assert run.is_success, run.error
+    assert all(run.pictures(node) for node in shown)
+    page.page.screenshot(path=OUTPUT / f"{page.version}_blueprints.png")
+
+
+WIRE = """() => [...app.graph.nodes].map((node, number) => {
+    const [source, shown] = ["IQPBFR_ExamplePicture", "PreviewImage"].map(type => LiteGraph.createNode(type))
+    ;[[source, 0], [node, 350], [shown, 800]].forEach(([one, x]) => { one.pos = [x, 500 * number] })
+    app.graph.add(source)
+    app.graph.add(shown)
+    source.connect(0, node, 0)
+    node.connect(0, shown, 0)
+    return String(shown.id)
+})"""
 
 
 def test_what_few_need_is_out_of_sight(page):

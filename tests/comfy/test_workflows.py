@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from schemas import NODES
 from server import ROOT
 
 from iqpbfr_core import __version__
@@ -69,3 +70,19 @@ def test_thumbnail_is_small(name):
     path = ROOT / "workflows" / f"{name}.jpg"
     assert path.stat().st_size <= 200_000
     assert Image.open(path).format == "JPEG"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "subgraphs").glob("*.json")), ids=lambda path: path.stem)
+def test_blueprint_fits_the_nodes_and_shows_what_is_inside(path):
+    blueprint = json.loads(path.read_text(encoding="ascii"))  # ComfyUI reads it in the system's encoding
+    (outside,), (inside,) = blueprint["nodes"], blueprint["definitions"]["subgraphs"]
+    assert outside["type"] == inside["id"]
+    assert outside["title"] == inside["name"] == path.stem
+    widgets = {}
+    for node in inside["nodes"]:
+        if node["type"].startswith("IQPBFR_"):
+            known = next(known for known in NODES if known.id == node["type"])
+            assert len(node["widgets_values"]) == len(known.widgets)
+            widgets[str(node["id"])] = [widget.id for widget in known.widgets]
+    for node, widget in outside["properties"]["proxyWidgets"]:
+        assert widget in widgets.get(node, ["model_name"])  # of the upscale model's loader
