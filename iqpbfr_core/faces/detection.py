@@ -1,8 +1,9 @@
 """Find faces: RetinaFace, batched over frames, in up to three passes.
 
-The first two see every frame whole, at half the detection size and at that size: they find the large faces. The third
-sees frames larger than that again, sharper and in overlapping tiles: it finds the small ones. What they found is
-merged, each face once.
+The first two see every frame whole, at a quarter and half of the detection size: they find the large faces, and there
+one that is blurred or noisy is as clear as any. The last sees frames larger than the detection size, sharper and in
+overlapping tiles: it finds the small ones. What they found is merged, each face once: what no pass is sure of alone,
+several may be together.
 
 RetinaFace: Deng et al. 2019, arXiv 1905.00641.
 """
@@ -34,9 +35,15 @@ _BUILTIN_FILE = "detector.safetensors"
 DETECTORS = {"retinaface_resnet50": RETINAFACE_RESNET50, "retinaface_mobile0.25": RETINAFACE_MOBILE}
 DETECTOR_FILES = {file.name: name for name, file in DETECTORS.items()}  # which detector a known file name means
 _SMALL_ANCHORS = ((10, 20), (32, 64), (128, 256))
+_COARSE = (0.25, 0.5)  # passes at less than the detection size
+_MAX_GAP = 2  # a last pass that is sharper than this many times the detection size needs one at that size before it
+_LEAST = 0.5  # of the wanted confidence: what a pass must be sure of for its word to count at all
+_TOGETHER = 2.0  # of the wanted confidence: what the passes' scores of a face must add up to, unless one is sure alone
+_SAME = 0.5  # intersection over union from which two passes saw the same face
+_DOUBT = 0.5  # by how much, in scores of a pass, what lies inside a face must be surer to be one in its place
 _MAX_OVERLAP = 0.4  # intersection over union from which two boxes are one face
-_MIN_VOTE = 0.8  # intersection over union from which a box has a say in where the face is
-_MAX_INSIDE = 0.4  # share of a box inside a larger one from which it is a part of that face
+_MIN_VOTE = 0.7  # intersection over union from which a box has a say in where the face is
+_MAX_INSIDE = 0.4  # share of a box inside a larger one from which only one of the two is a face
 _REACH = 1.25  # width of the widest face the network sees whole, in sides of its largest anchor
 _TILE_OVERLAP = 0.25  # of the detection size: faces up to this size lie whole in some tile
 
@@ -94,18 +101,20 @@ class Detector:
         check_images(images)
         _check_options(confidence, min_size, size, detail, batch_size)
         frame_size, longest = (int(images.shape[2]), int(images.shape[3])), max(images.shape[2:])
-        lengths = sorted({min(longest, round(factor * size)) for factor in (0.5, 1, max(1, detail))})
-        found = [Faces.none(frame_size, len(images))]
+        factors = (*_COARSE, 1 if detail > _MAX_GAP else _COARSE[-1], max(1, detail))
+        lengths = sorted({min(longest, round(factor * size)) for factor in factors})
+        found, passes = [Faces.none(frame_size, len(images))], [torch.empty(0)]
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].split(1)
             frames = torch.cat([_shrink(image.to(self.device, torch.float32), lengths[-1]) for image in batch])
-            here = join(
-                self._look(frames, length, size, confidence, batch_size, is_coarsest=length == lengths[0])
-                for length in lengths
-            ).scaled_to(frame_size)
-            found.append(replace(here, frames=here.frames + start, num_frames=len(images)))
+            for length in lengths:
+                here = self._look(frames, length, size, _LEAST * confidence, batch_size, length == lengths[0])
+                here = here.scaled_to(frame_size)
+                found.append(replace(here, frames=here.frames + start, num_frames=len(images)))
+                passes.append(torch.full((len(here),), float(length)))
         faces = join(found)
-        return merge_duplicates(faces[_is_usable(faces, min_size)])
+        is_usable = _is_usable(faces, min_size)
+        return merge_duplicates(faces[is_usable], torch.cat(passes)[is_usable], confidence)
 
     def _look(
         self, frames: Tensor, length: int, size: int, confidence: float, batch_size: int, is_coarsest: bool
@@ -141,29 +150,56 @@ class Detector:
             yield boxes.cpu(), landmarks.cpu(), scores[keep].cpu()
 
 
-def merge_duplicates(faces: Faces) -> Faces:
-    """Each face once. Of boxes that overlap, the best-scored stays and takes the mean place of them all, weighted by
-    score (Gidaris and Komodakis 2015, box voting); what lies mostly inside a larger face is a part of it."""
-    return join([Faces.none(faces.size, faces.num_frames), *map(_merge_frame, _by_frame(faces))])
+def merge_duplicates(faces: Faces, passes: Tensor | None = None, confidence: float = 0) -> Faces:
+    """Each face once.
+
+    Of boxes that overlap, the best-scored stays and takes the mean place of them all, weighted by score (Gidaris and
+    Komodakis 2015, box voting). What lies mostly inside a larger face is a part of it, unless it is much the surer.
+
+    Args:
+        passes: (N,) tells apart the passes that saw the faces; None: one saw them all.
+        confidence: least score of a face. One that no pass is as sure of has it where the passes' scores add up to
+            twice as much.
+
+    Returns:
+        Faces by frame and falling score.
+    """
+    passes = torch.zeros(len(faces)) if passes is None else passes
+    merged = [_merge_frame(faces[here], passes[here], confidence) for here in _by_frame(faces)]
+    return join([Faces.none(faces.size, faces.num_frames), *merged])
 
 
-def _merge_frame(faces: Faces) -> Faces:
+def _merge_frame(faces: Faces, passes: Tensor, confidence: float) -> Faces:
+    sureness = _sureness(faces, passes)
+    scores = faces.scores.maximum((sureness / _TOGETHER).clamp(max=confidence))
+    is_sure = scores >= confidence
+    faces, sureness, scores = faces[is_sure], sureness[is_sure], scores[is_sure]
     kept = nms(faces.boxes, faces.scores, _MAX_OVERLAP)
     votes = (box_iou(faces.boxes[kept], faces.boxes) > _MIN_VOTE) * faces.scores
     votes = votes / votes.sum(1, keepdim=True)
     landmarks = (votes @ faces.landmarks.flatten(1)).reshape(-1, 5, 2)
-    best = faces[kept]
-    merged = Faces(votes @ faces.boxes, landmarks, best.scores, best.frames, faces.size, faces.num_frames)
+    merged = Faces(votes @ faces.boxes, landmarks, scores[kept], faces.frames[kept], faces.size, faces.num_frames)
+    sureness = sureness[kept]
     corner = torch.maximum(merged.boxes[:, None, :2], merged.boxes[None, :, :2])
     opposite = torch.minimum(merged.boxes[:, None, 2:], merged.boxes[None, :, 2:])
     shared = (opposite - corner).clamp(min=0).prod(-1)
-    is_part = (shared > _MAX_INSIDE * merged.areas[:, None]) & (merged.areas[:, None] < merged.areas)
-    return merged[~is_part.any(1)]
+    is_inside = (shared > _MAX_INSIDE * merged.areas[:, None]) & (merged.areas[:, None] < merged.areas)
+    is_part = is_inside & (sureness[:, None] <= sureness + _DOUBT)
+    has_surer_part = (is_inside & ~is_part & ~is_part.any(1, keepdim=True)).any(0)
+    return merged[~is_part.any(1) & ~has_surer_part]
 
 
-def _by_frame(faces: Faces) -> Iterator[Faces]:
+def _sureness(faces: Faces, passes: Tensor) -> Tensor:
+    """(N,) the best scores of what every pass saw in a face's place, summed."""
+    overlap, total = box_iou(faces.boxes, faces.boxes), torch.zeros(len(faces))
+    for one in passes.unique():
+        total += ((overlap[:, passes == one] > _SAME) * faces.scores[passes == one]).amax(1)
+    return total
+
+
+def _by_frame(faces: Faces) -> Iterator[Tensor]:
     for frame in faces.frames.unique().tolist():
-        yield faces[faces.frames == frame]
+        yield faces.frames == frame
 
 
 def _is_usable(faces: Faces, min_size: float) -> Tensor:

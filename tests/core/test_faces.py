@@ -136,6 +136,22 @@ def test_overlapping_boxes_and_parts_of_a_face_are_one_face():
     assert merged.scores[:2].tolist() == pytest.approx([0.99, 0.95])
 
 
+def test_passes_that_agree_are_sure_and_a_doubtful_one_alone_is_not():
+    seen = make_faces([(100, 100), (101, 100), (99, 101), (240, 100)], width=80, scores=[0.6, 0.55, 0.5, 0.7])
+    merged = merge_duplicates(seen, torch.tensor([1, 2, 3, 1]), confidence=0.8)
+    assert merged.centres[:, 0].tolist() == pytest.approx([100], abs=1)
+    assert merged.scores.tolist() == pytest.approx([0.8])
+    assert len(merge_duplicates(seen, torch.ones(4), confidence=0.8)) == 0
+
+
+def test_a_face_that_more_passes_saw_is_no_part_of_a_doubtful_larger_one():
+    inner = make_faces([(110, 110), (111, 110)], width=40, scores=[0.9, 0.9])
+    outer = make_faces([(100, 100)], width=80, scores=[0.95])
+    passes = torch.tensor([1, 2, 1])
+    assert merge_duplicates(join((inner, outer)), passes, 0.8).widths.tolist() == pytest.approx([40])
+    assert merge_duplicates(join((inner, outer)), torch.ones(3), 0.8).widths.tolist() == pytest.approx([80])
+
+
 # Weight files
 
 
