@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..degradation import draw as draw_degradation
@@ -22,15 +22,12 @@ from ..errors import InputError
 from ..faces.alignment import TEMPLATE
 from ..faces.detection import Detector
 from ..image import open_image, read_image, write_atomically
-from . import ageing, textures
+from . import ageing, cutouts, textures
 
 _POINTS = ("le", "re", "no", "ml", "mr")  # columns of an index.csv, each with _x and _y
 _OUTLINE = (0.5, 0.55, 0.53, 0.74)  # centre, width and height of an upright face, in sides of its aligned crop
 _TURN = 0.33  # how far the outline moves away from the nose, in crops, per eye distance the nose is off the middle
 _LEAST_LEFT = 6.0  # pixels of a face's width that must survive a degradation for it to count
-
-
-_Pair = np.ndarray | tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -225,7 +222,7 @@ class Scenes:
             thing = textures.hand(size, rng)
         else:
             thing = self._patch(size, rng) if kind < 0.8 else textures.texture(size, rng)
-            thing.putalpha(_head_mask(size, rng) if rng.random() < 0.6 else Image.new("L", thing.size, 255))
+            thing.putalpha(cutouts.head_mask(size, rng) if rng.random() < 0.6 else Image.new("L", thing.size, 255))
         thing = thing.rotate(rng.uniform(-45, 45), Image.Resampling.BILINEAR, expand=True)
         corner = rng.integers(-size // 2, self.recipe.size - size // 2, 2)
         canvas.paste(thing, (int(corner[0]), int(corner[1])))
@@ -275,8 +272,8 @@ class Scenes:
             picture = ImageOps.mirror(picture)
             landmarks = (landmarks * (-1, 1) + (picture.width, 0))[[1, 0, 2, 4, 3]]
         if rng.random() < 0.2:
-            picture = _disguise(picture, landmarks, rng)
-        picture.putalpha(_cut(picture.size, landmarks, portrait.is_whole, rng))
+            picture = cutouts.disguise(picture, landmarks, rng)
+        picture.putalpha(cutouts.cut(picture.size, _box(landmarks), portrait.is_whole, rng))
         roll = rng.normal(0, 10) if rng.random() < 0.7 else rng.uniform(-45, 45)
         picture, landmarks = _rotate(picture, landmarks, roll)
         box = _box(landmarks)
@@ -341,67 +338,3 @@ def _rotate(picture: Image.Image, landmarks: np.ndarray, degrees: float) -> tupl
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     from_centre = landmarks - np.array(picture.size) / 2
     return turned, from_centre @ np.array(((cosine, -sine), (sine, cosine))) + np.array(turned.size) / 2
-
-
-def _head_mask(size: int, rng: np.random.Generator) -> Image.Image:
-    """Opacity (size, size) of a head and its hair: a soft superellipse that ends before the edge."""
-    return _superellipse((size, size), (0.5, 0.5), rng.uniform(0.36, 0.49, 2), rng)
-
-
-def _superellipse(size: tuple[int, int], centre: _Pair, radii: _Pair, rng: np.random.Generator) -> Image.Image:
-    power, softness = rng.uniform(2, 4), rng.uniform(0.02, 0.15)
-    x = np.abs((np.arange(size[0]) + 0.5) / size[0] - centre[0]) / radii[0]
-    y = np.abs((np.arange(size[1]) + 0.5) / size[1] - centre[1]) / radii[1]
-    distance = (x[None, :] ** power + y[:, None] ** power) ** (1 / power)
-    return Image.fromarray((((1 - distance) / softness).clip(0, 1) * 255).astype(np.uint8))
-
-
-def _cut(size: tuple[int, int], landmarks: np.ndarray, is_whole: bool, rng: np.random.Generator) -> Image.Image:
-    """Opacity of a portrait: a print with sharp edges, a head, or head and shoulders."""
-    if rng.random() < 0.3:
-        return Image.new("L", size, 255)
-    if not is_whole:
-        return _superellipse(size, (0.5, 0.5), rng.uniform(0.36, 0.49, 2), rng)
-    box = _box(landmarks) / np.tile(size, 2)
-    centre, extent = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
-    head = _superellipse(size, centre - (0, 0.08 * extent[1]), extent * rng.uniform(0.65, 0.85, 2), rng)
-    if rng.random() < 0.7:
-        width, bottom = extent[0] * rng.uniform(1.2, 1.8), centre[1] + 1.9 * extent[1]
-        body = _superellipse(size, (centre[0], bottom), (width, bottom - centre[1] - 0.5 * extent[1]), rng)
-        head = Image.fromarray(np.maximum(np.asarray(head), np.asarray(body)))
-    return head
-
-
-def _disguise(picture: Image.Image, landmarks: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """Sunglasses, a hat, a mask over the mouth, or something in front of the face."""
-    disguised = picture.copy()
-    draw = ImageDraw.Draw(disguised)
-    left, right, nose, *mouth = landmarks
-    across = right - left
-    distance = float(np.linalg.norm(across)) or 1.0
-    down = np.array((-across[1], across[0]))
-    kind = rng.integers(4)
-    if kind == 0:
-        shade = tuple((np.asarray(textures.colour(rng)) // 4).tolist())
-        draw.line((*left, *right), fill=shade, width=max(1, round(distance / 8)))
-        radius = np.array((rng.uniform(0.3, 0.45), rng.uniform(0.22, 0.4))) * distance
-        shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
-        for eye in (left, right):
-            shape((*(eye - radius), *(eye + radius)), fill=shade)
-        return disguised
-    if kind == 1:  # the brim lies between brows and hair
-        brim = (left + right) / 2 - down * rng.uniform(0.45, 0.8)
-        reach, height = across * rng.uniform(1.2, 2), down * rng.uniform(0.6, 2)
-        outline = [brim - reach, brim + reach, brim + reach * 0.8 - height, brim - reach * 0.8 - height]
-    elif kind == 2:
-        top = nose - down * rng.uniform(-0.1, 0.15)
-        bottom = (mouth[0] + mouth[1]) / 2 + down * rng.uniform(0.5, 0.9)
-        outline = [top - across * 0.85, top + across * 0.85, bottom + across * 0.6, bottom - across * 0.6]
-    else:
-        corners = np.array(((-1, -1), (1, -1), (1, 1), (-1, 1))) + rng.uniform(-0.6, 0.6, (4, 2))
-        outline = list(nose + distance * (rng.normal(0, 0.9, 2) + corners))
-    stencil = Image.new("L", picture.size)
-    ImageDraw.Draw(stencil).polygon([tuple(point.tolist()) for point in outline], fill=255)
-    cloth = textures.texture(max(picture.size), rng).crop((0, 0, *picture.size))
-    disguised.paste(cloth, (0, 0), stencil.filter(ImageFilter.GaussianBlur(distance / 60)))
-    return disguised
