@@ -11,15 +11,16 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .config import RestorerConfig, Supports
 from .errors import InputError
+from .features import Codes, Features
 from .image import check_images, check_mask, from_network, to_grey, to_network
 from .models.family import Network
+from .settings import Settings, settle
 
 MAX_ALPHA = 10.0
 # What a model of another task is for, and where.
@@ -29,87 +30,6 @@ _TASK_WORDS = {
     "inpaint": "fills what a mask marks: use Inpaint Face, or Restore Photo with a mask",
     "autoencode": "draws a face as it is: it is there to train with, and restores nothing",
 }
-
-
-@dataclass(frozen=True)
-class Features:
-    """What the encoder saw: `z` (B, C, t, t) and the maps {resolution: (B, c, s, s)} for fidelity and attention."""
-
-    z: Tensor
-    skips: dict[int, Tensor]
-
-    def __len__(self) -> int:
-        return len(self.z)
-
-    def __getitem__(self, part: slice | Tensor) -> "Features":
-        """Some of the faces."""
-        return Features(self.z[part], {side: skip[part] for side, skip in self.skips.items()})
-
-    def to(self, device: torch.device | str) -> "Features":
-        """The same on another device."""
-        return Features(self.z.to(device), {side: skip.to(device) for side, skip in self.skips.items()})
-
-    @staticmethod
-    def cat(parts: "list[Features]") -> "Features":
-        """Several batches as one."""
-        skips = {side: torch.cat([part.skips[side] for part in parts]) for side in parts[0].skips}
-        return Features(torch.cat([part.z for part in parts]), skips)
-
-
-@dataclass(frozen=True)
-class Codes:
-    """What the lookup decided.
-
-    Attributes:
-        indices: (B, N) for one codebook; (B, N, 2) for two: [..., 0] HQ+, [..., 1] common.
-        logits: (B, N, K) or (B, N, K, 2) they were chosen from.
-        alpha: weight of the HQ+ codes.
-        quality: (B,) score the lookup was told, or (B, metrics) where it takes several; None = no score.
-        codebook_id: of the model they were looked up with; "" where nobody knows.
-    """
-
-    indices: Tensor
-    logits: Tensor
-    alpha: float
-    quality: Tensor | None
-    codebook_id: str = ""
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, part: slice | Tensor) -> "Codes":
-        """Some of the faces."""
-        quality = None if self.quality is None else self.quality[part]
-        return replace(self, indices=self.indices[part], logits=self.logits[part], quality=quality)
-
-    def to(self, device: torch.device | str) -> "Codes":
-        """The same on another device."""
-        quality = None if self.quality is None else self.quality.to(device)
-        return replace(self, indices=self.indices.to(device), logits=self.logits.to(device), quality=quality)
-
-    @staticmethod
-    def cat(parts: "list[Codes]") -> "Codes":
-        """Several batches as one; they must agree on alpha and on having a quality."""
-        first = parts[0]
-        quality = None if first.quality is None else torch.cat([part.quality for part in parts])  # type: ignore[misc]
-        indices, logits = (torch.cat([getattr(p, name) for p in parts]) for name in ("indices", "logits"))
-        return replace(first, indices=indices, logits=logits, quality=quality)
-
-    def with_indices(self, indices: Tensor) -> "Codes":
-        """The same decision with other indices."""
-        if indices.shape != self.indices.shape:
-            raise InputError(f"indices must have shape {tuple(self.indices.shape)}, got {tuple(indices.shape)}.")
-        return replace(self, indices=indices)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings a model was trained for, and a line in `notes` for each wish that had to give way."""
-
-    quality: float | None
-    fidelity: float
-    adain: bool
-    notes: tuple[str, ...]
 
 
 class Restorer:
@@ -162,35 +82,7 @@ class Restorer:
 
         For callers who pass on what a user set and show the notes. `decode` refuses what was not trained.
         """
-        supports, notes = self.supports, []
-        if quality is not None and supports.quality is None and quality != 1:
-            notes.append(
-                f"{self.config.family} takes no quality score, so quality has no effect without a score adapter."
-            )
-        elif quality is not None and supports.quality is not None:
-            low, high = supports.quality
-            if not low <= quality <= high:
-                nearest = min(max(quality, low), high)
-                notes.append(
-                    f"Quality {quality:g} is score {nearest:g} here: this model was trained for {low:g} to {high:g}."
-                )
-        if fidelity and not supports.fidelity:
-            why = "its fidelity modules were never trained" if self.config.fusion else "it has no such knob"
-            notes.append(f"Fidelity {fidelity:g} has no effect on this {self.config.family} model: {why}.")
-            fidelity = 0.0
-        if supports.task in ("colorize", "inpaint"):
-            if fidelity not in (None, supports.default_fidelity) or adain not in (None, supports.adain):
-                notes.append(
-                    f"This model was trained to {supports.task} at fidelity {supports.default_fidelity:g} "
-                    f"{'with' if supports.adain else 'without'} AdaIN, which is what is done."
-                )
-            fidelity, adain = supports.default_fidelity, supports.adain
-        return Settings(
-            quality,
-            supports.default_fidelity if fidelity is None else fidelity,
-            supports.adain if adain is None else adain,
-            tuple(notes),
-        )
+        return settle(self.config, self.supports, quality, fidelity, adain)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Restorer":
         """Move and convert the weights in place; returns itself."""

@@ -27,6 +27,8 @@ FLOORS = (
     "strangers",
     "checkpoint",
     "upscale",
+    "settings",
+    "features",
     "restorer",
     "adapters",
     "codes",
