@@ -1,4 +1,4 @@
-"""pyiqa's no-reference metrics with weights from a folder of the caller's, loaded strictly and as plain tensors.
+"""pyiqa's metrics with weights from a folder of the caller's, loaded strictly and as plain tensors.
 
 pyiqa's networks fetch their weights while they are constructed, and ImageNet weights for the backbone before that,
 which their own file then replaces. Here a network's constructor runs with the functions it loads by replaced by those
@@ -13,7 +13,8 @@ import io
 import re
 import threading
 import types
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -62,6 +63,7 @@ _MODULES = {
     "WaDIQaM": "wadiqam_arch",
 }
 _PARTS = {"PI": ("NRQM", "NIQE"), "MACLIP": ("CustomCLIP",)}  # networks that construct others which load weights
+_ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 _LOCK = threading.RLock()  # pyiqa is not thread-safe
 
 
@@ -136,17 +138,53 @@ def load(name: str, folder: Path, download: bool, progress: Progress | None = No
     numbers = [float(number) for number in re.findall(r"-?\d+\.?\d*", config["score_range"])]
     low, high = [*numbers, 10.0][:2]  # pyiqa gives pi no upper end; both of its parts count to 10
     weights = _Weights(folder, download, progress)
+    with _building(name, weights):
+        network = _build(weights, **config["metric_opts"])
+    return PyiqaMetric(name, network, bool(config.get("lower_better", False)), (low, high))
+
+
+def load_lpips(folder: Path) -> nn.Module:
+    """LPIPS on AlexNet (Zhang et al. 2018, arXiv 1801.03924): images (B, 3, H, W) in [0, 1] twice -> (B, 1, 1, 1)."""
+    weights = _Weights(folder, download=False, progress=None)
+    with _building("lpips", weights):
+        module = import_module("pyiqa.archs.lpips_arch")
+        trunk = partial(_construct, module.alexnet, weights.replacements(module))
+        network: Any = _construct(module.LPIPS, {"alexnet": trunk}, pretrained=False)
+        layers = weights.read(module.default_model_urls["0.1_alex"])
+        network.lins.load_state_dict({key.replace("lin", "", 1): value for key, value in layers.items()}, strict=True)
+        features = weights.read(_ALEXNET)
+        own = {name: features[f"features.{name.split('.', 1)[1]}"] for name in network.net.state_dict()}
+        network.net.load_state_dict(own, strict=True)
+    return network.eval().requires_grad_(False)
+
+
+def load_inception(folder: Path) -> nn.Module:
+    """The network whose features FID compares."""
+    weights = _Weights(folder, download=False, progress=None)
+    with _building("fid", weights):
+        module = import_module("pyiqa.archs.inception")
+        build = module.fid_inception_v3
+        trunk = types.FunctionType(build.__code__, {**build.__globals__, "load_pretrained_network": weights.into})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pyiqa calls torchvision in its old way
+            network = _construct(module.InceptionV3, {"fid_inception_v3": trunk})
+    return network.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def _building(name: str, weights: "_Weights") -> Iterator[None]:
+    """Around what constructs a metric: its errors say which file they are about."""
     # pyiqa announces what it opens.
     with _LOCK, needs("iqa", f"metric {name}"), contextlib.redirect_stdout(io.StringIO()):
         try:
-            network = _build(weights, **config["metric_opts"])
+            yield
         except (WeightsNotFoundError, ImportError):
             raise
         except Exception as error:  # a library parses a file of anybody's making, and every kind of error was seen
             if weights.opened or isinstance(error, CheckpointError | RuntimeError | KeyError | ValueError):
                 raise MetricError(
-                    f"metric {name}: {weights.opened or 'its weights'} in {folder} cannot be used ({first_line(error)}). "
-                    "Delete the file and fetch it again."
+                    f"metric {name}: {weights.opened or 'its weights'} in {weights.folder} cannot be used "
+                    f"({first_line(error)}). Delete the file and fetch it again."
                 ) from error
             if isinstance(error, IQPError) or not isinstance(error, OSError):
                 raise
@@ -154,7 +192,6 @@ def load(name: str, folder: Path, download: bool, progress: Progress | None = No
                 f"metric {name}: its weights are not in Hugging Face's cache ({first_line(error)}). Go online and allow "
                 "the download (download=True, --download)."
             ) from error
-    return PyiqaMetric(name, network, bool(config.get("lower_better", False)), (low, high))
 
 
 def _build(weights: "_Weights", type: str, **options: Any) -> nn.Module:

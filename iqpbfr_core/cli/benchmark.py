@@ -6,22 +6,24 @@ from pathlib import Path
 import typer
 from rich.progress import track
 
+from .. import pyiqa_metrics
 from ..degradation import PRESETS
-from ..errors import InputError, WeightsNotFoundError
-from ..evaluation.comparison import Entrant, Model, Results, check_settings, compare, pair
+from ..errors import InputError, MissingPackageError, WeightsNotFoundError
+from ..evaluation.comparison import ORIGINAL, Entrant, Model, Results, check_settings, compare, pair
+from ..evaluation.frechet import FrechetDistance, read_statistics
 from ..evaluation.landmarks import LandmarkJudge
 from ..evaluation.likeness import FeatureJudge, IdentityJudge
-from ..evaluation.measures import PSNR, SSIM, Measure, by_identity, by_landmarks, by_likeness, by_metric
+from ..evaluation.measures import PSNR, SSIM, Measure, by_identity, by_landmarks, by_likeness, by_lpips, by_metric
 from ..evaluation.published import SETS, PublishedSet
-from ..evaluation.report import summarise, write_report
+from ..evaluation.report import FID, summarise, write_report
 from ..image import read_image
-from ..quality import load_metric
+from ..quality import load_metric, weights_folder
 from ..restorer import load_restorer
 from ..training.data import list_images
 from .console import FIDELITY_HELP, MAX_SEED, check_word, choose_device, errors, output, settle
 from .evidence import RECOGNISER, RETINAFACE, judge_file
 
-MEASURES = ("psnr", "ssim", "identity", "perceptual", "lmd", "niqe", "piqe", "builtin")
+MEASURES = ("psnr", "ssim", "lpips", "fid", "identity", "perceptual", "lmd", "niqe", "piqe", "builtin")
 
 
 def benchmark(
@@ -51,6 +53,9 @@ def benchmark(
     identity: Path | None = typer.Option(
         None, help=f"Face recogniser (TorchScript); default: {RECOGNISER} in --weights."
     ),
+    fid_statistics: Path | None = typer.Option(
+        None, help="Statistics (.npz with mu and sigma) that FID compares with; default: those of the originals."
+    ),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
     """Compare restorers, and other people's results, on the same aligned faces."""
@@ -66,8 +71,13 @@ def benchmark(
     cases = cases[:: max(1, len(cases) // limit)][:limit] if limit else cases
     home = (data or lq or Path()).parent / "weights"
     folder = weights or (home if home.is_dir() else None)
+    distance = _fid(folder, data is not None or fid_statistics is not None) if "fid" in measure else None
+    reference = None if fid_statistics is None else read_statistics(fid_statistics)
     measures = _measures(
-        measure, folder, judge_file(landmarks, folder, RETINAFACE), judge_file(identity, folder, RECOGNISER)
+        [name for name in measure if name != "fid"],
+        folder,
+        judge_file(landmarks, folder, RETINAFACE),
+        judge_file(identity, folder, RECOGNISER),
     )
     settings = {
         "data": str(data), "lq": str(lq), "degradation": preset, "seed": seed, "quality": quality, "fidelity": fidelity,
@@ -87,7 +97,17 @@ def benchmark(
     title = f"{len(cases)} faces of {side} px, " + (
         f"{preset} degradation, seed {seed}" if lq is None else f"degraded as in {lq.name}"
     )
-    write_report(out, title, summarise(found, measures, seed), measures, [case.name for case in cases], quoted)
+    summary = summarise(found, measures, seed)
+    if distance is not None:
+        reference = reference or distance.statistics(out / "faces" / ORIGINAL)
+        for name, cells in summary.items():
+            if name == ORIGINAL and fid_statistics is None:
+                cells[FID.name] = None  # of itself
+                continue
+            value = distance(out / "faces" / name, reference)
+            cells[FID.name] = (value, value, value)
+        measures = [*measures, FID]
+    write_report(out, title, found, summary, measures, quoted)
     output.print((out / "table.md").read_text(), soft_wrap=True)
     output.print(str(out / "index.html"), soft_wrap=True)
 
@@ -100,9 +120,25 @@ def _published(name: str | None) -> PublishedSet | None:
     return known[name]
 
 
+def _fid(folder: Path | None, has_reference: bool) -> FrechetDistance | None:
+    """None, and a word why, where it cannot be had."""
+    if not has_reference:
+        errors.print("fid is left out: it needs originals, or --fid-statistics FILE.")
+        return None
+    try:
+        return FrechetDistance(folder or weights_folder())
+    except (MissingPackageError, WeightsNotFoundError) as error:
+        errors.print(f"fid is left out: {error}")
+    return None
+
+
 def _measures(names: list[str], folder: Path | None, detector: Path | None, recogniser: Path | None) -> list[Measure]:
     """Those that can be had; the others are named."""
-    own: dict[str, Callable[[], Measure]] = {"psnr": lambda: PSNR, "ssim": lambda: SSIM}
+    own: dict[str, Callable[[], Measure]] = {
+        "psnr": lambda: PSNR,
+        "ssim": lambda: SSIM,
+        "lpips": lambda: by_lpips(pyiqa_metrics.load_lpips(folder or weights_folder())),
+    }
     if recogniser is not None:
         own["identity"] = lambda: by_identity(IdentityJudge(recogniser))
     if detector is not None:
@@ -112,16 +148,14 @@ def _measures(names: list[str], folder: Path | None, detector: Path | None, reco
         }
     measures = []
     for name in dict.fromkeys(names):
-        if name in own:
-            measures.append(own[name]())
-        elif name in ("identity", "perceptual", "lmd"):
+        if name not in own and name in ("identity", "perceptual", "lmd"):
             needed = "--identity FILE" if name == "identity" else "--landmarks FILE"
             errors.print(f"{name} is left out: it needs {needed}, or that file in --weights.")
-        else:
-            try:
-                measures.append(by_metric(name, load_metric(name, folder=folder)))
-            except WeightsNotFoundError as error:
-                errors.print(f"{name} is left out: {error}")
+            continue
+        try:
+            measures.append(own[name]() if name in own else by_metric(name, load_metric(name, folder=folder)))
+        except (MissingPackageError, WeightsNotFoundError) as error:
+            errors.print(f"{name} is left out: {error}")
     if not measures:
         raise InputError("none of the measures can be had; see above.")
     return measures

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import MetricError
 from ..quality import Metric
@@ -77,6 +77,11 @@ def by_likeness(judge: FeatureJudge) -> Measure:
 def by_landmarks(judge: LandmarkJudge) -> Measure:
     """Landmark distance (LMD) of five points, in pixels of a 512 pixel face."""
     return Measure("lmd", "LMD px", True, True, lambda a, b: judge.error(a, b).tolist())
+
+
+def by_lpips(network: nn.Module) -> Measure:
+    """Learned perceptual distance; `pyiqa_metrics.load_lpips`."""
+    return Measure("lpips", "LPIPS", True, True, lambda a, b: network(a, b).flatten().tolist())
 
 
 def measure_faces(measures: list[Measure], images: Tensor, originals: Tensor | None) -> dict[str, list[float]]:

@@ -14,12 +14,16 @@ from ..image import write_atomically
 from .comparison import DEGRADED, ORIGINAL, Scores, column
 from .measures import Measure
 from .published import PublishedSet
+from .scatter import scatter
 from .statistics import bootstrap
 
 SHOWN = 24  # faces on the page
+# Of a set, not of its faces: a value without an interval, which `summarise` cannot know.
+FID = Measure("fid", "FID", True, True, lambda images, _: [float("nan")] * len(images))
 _STYLE = """body{font:15px system-ui,sans-serif;margin:2em;background:#fafafa;color:#222}table{border-collapse:collapse}
 td,th{padding:.3em .8em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}
-.best{font-weight:bold}img{width:170px;display:block}.faces td{padding:2px;border:0}.bar{background:#4a7;height:4px;margin-left:auto}"""
+.best{font-weight:bold}img{width:170px;display:block}.faces td{padding:2px;border:0}.bar{background:#4a7;height:4px;margin-left:auto}
+.scatter{font-size:13px;fill:#222}.scatter circle{fill:#276;fill-opacity:.45}"""
 
 Summary = dict[str, dict[str, tuple[float, float, float] | None]]  # entrant -> measure -> mean, low, high
 
@@ -44,16 +48,16 @@ def summarise(found: Mapping[str, Scores], measures: list[Measure], seed: int = 
 def write_report(
     folder: Path,
     title: str,
+    found: Mapping[str, Scores],
     summary: Summary,
     measures: list[Measure],
-    faces: list[str],
     published: PublishedSet | None,
 ) -> None:
     """table.md, table.csv, table.json and index.html in `folder`, beside what `compare` keeps there."""
     write_atomically(folder / "table.md", _markdown(title, summary, measures, published).encode())
     write_atomically(folder / "table.csv", _csv(summary, measures).encode())
     write_atomically(folder / "table.json", json.dumps(_json(summary), indent=2, allow_nan=False).encode())
-    write_atomically(folder / "index.html", _page(title, summary, measures, faces[:SHOWN], published).encode())
+    write_atomically(folder / "index.html", _page(title, found, summary, measures, published).encode())
 
 
 def _heading(measure: Measure) -> str:
@@ -61,7 +65,10 @@ def _heading(measure: Measure) -> str:
 
 
 def _cell(value: tuple[float, float, float] | None) -> str:
-    return "-" if value is None else "{:.4g} [{:.4g}, {:.4g}]".format(*value)
+    if value is None:
+        return "-"
+    mean, low, high = value
+    return f"{mean:.4g}" if low == high else f"{mean:.4g} [{low:.4g}, {high:.4g}]"
 
 
 def _markdown(title: str, summary: Summary, measures: list[Measure], published: PublishedSet | None) -> str:
@@ -107,7 +114,11 @@ def _json(summary: Summary) -> dict[str, object]:
 
 
 def _page(
-    title: str, summary: Summary, measures: list[Measure], faces: list[str], published: PublishedSet | None
+    title: str,
+    found: Mapping[str, Scores],
+    summary: Summary,
+    measures: list[Measure],
+    published: PublishedSet | None,
 ) -> str:
     rows = []
     for name, cells in summary.items():
@@ -123,13 +134,18 @@ def _page(
         "<tr>"
         + "".join(f"<td><img loading=lazy src='faces/{quote(name)}/{quote(face)}.png'></td>" for name in summary)
         + "</tr>"
-        for face in faces
+        for face in sorted(found[DEGRADED])[:SHOWN]
+    )
+    plots = "".join(
+        f"<h3>{html.escape(_heading(m))}</h3>{drawing}"
+        for m in measures
+        if m is not FID and (drawing := scatter(found, m))
     )
     note = f"<p>{html.escape(_warning(published))}</p>" if published else ""
     return (
         f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
         f"<h1>{html.escape(title)}</h1><table><tr><th></th>{head}</tr>{''.join(rows)}</table>{note}"
-        f"<h2>Faces</h2><table class=faces><tr>{names}</tr>{grid}</table>"
+        f"<h2>Each face</h2>{plots}<h2>Faces</h2><table class=faces><tr>{names}</tr>{grid}</table>"
     )
 
 

@@ -1,0 +1,59 @@
+"""FID: how far apart two sets of faces are, as sets (Heusel et al. 2017, arXiv 1706.08500), by pyiqa.
+
+Resized as clean-fid does (Parmar et al. 2022, arXiv 2104.11222). With few faces it is too large, the more the fewer, so
+only values of as many faces compare.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .. import pyiqa_metrics
+from ..errors import InputError
+
+Statistics = tuple[np.ndarray, np.ndarray]  # mean and covariance of features
+
+
+class FrechetDistance:
+    """Between folders of pictures, or a folder and a file of statistics.
+
+    Args:
+        weights: folder with pyiqa's `pt_inception-2015-12-05-6726825d.pth`.
+
+    Raises:
+        WeightsNotFoundError: it is not there.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        self.network = pyiqa_metrics.load_inception(weights)
+
+    def __call__(self, faces: Path, reference: Statistics) -> float:
+        """FID of the pictures in a folder."""
+        from pyiqa.archs.fid_arch import frechet_distance
+
+        return float(frechet_distance(*self.statistics(faces), *reference))
+
+    def statistics(self, faces: Path) -> Statistics:
+        """Of all pictures in a folder, at least two."""
+        from pyiqa.archs.fid_arch import get_folder_features
+
+        device = torch.device("cpu")
+        features = get_folder_features(str(faces), self.network, num_workers=0, device=device, verbose=False)
+        if len(features) < 2:
+            raise InputError(f"FID compares sets: {faces} has {len(features)} picture, give it at least two.")
+        return features.mean(0), np.cov(features, rowvar=False)
+
+
+def read_statistics(file: Path) -> Statistics:
+    """Mean and covariance from a .npz file with `mu` and `sigma`, such as pyiqa's of FFHQ."""
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            mean, covariance = content["mu"], content["sigma"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{file} is no file of FID statistics: a .npz with mu and sigma ({error}).") from error
+    if mean.shape != (2048,) or covariance.shape != (2048, 2048):
+        raise InputError(
+            f"{file} has statistics of shape {mean.shape} and {covariance.shape}, FID's are of 2048 features."
+        )
+    return mean, covariance
