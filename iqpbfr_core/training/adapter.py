@@ -1,9 +1,9 @@
 """A score for a restorer that was trained without one: its adapter learns, the restorer stays as it is.
 
 A face decoded from the chosen codes must score what was asked for, by any metric that has a gradient (straight through
-the choice; nearest codes have logits -d / tau). That alone would find what the metric likes and people do not, so
-something holds it: where a teacher knows the codes of good faces, cross-entropy to the codes of a face of the asked
-score, as in stage 2; else the base's own answer, from which the picture may not stray in what is coarse.
+the choice; nearest codes have logits -d / tau). That alone would find what the metric likes and people do not, contrast
+above all, so the picture may not stray from the base's own answer in what is coarse; and where a teacher knows the
+codes of good faces, the choice is also held to the codes of a face of the asked score by cross-entropy, as in stage 2.
 """
 
 import copy
@@ -109,10 +109,8 @@ class AdapterStage:
                 values["quality"] = (self.score(face) - score[few]).abs().mean()
                 if not values["quality"].requires_grad:
                     raise TrainingError(f"{self.card.metric} has no gradient: use another metric, or a teacher alone.")
-                loss = self.quality_weight * values["quality"]
-                if codes is None:
-                    values["strayed"] = (low_pass(face) - low_pass(self._own(*seen))).abs().mean()
-                    loss = loss + ANCHOR * values["strayed"]
+                values["strayed"] = (low_pass(face) - low_pass(self._own(*seen))).abs().mean()
+                loss = self.quality_weight * values["quality"] + ANCHOR * values["strayed"]
         if codes is not None and logits is not None:
             values["index"] = F.cross_entropy(logits[..., 0].transpose(1, 2), codes, label_smoothing=SMOOTHING)
             values["accuracy"] = (logits[..., 0].argmax(2) == codes).float().mean()

@@ -172,6 +172,8 @@ def test_a_model_without_a_score_is_trained_and_then_given_one(data, tmp_path):
     teacher = find_teacher(r, Restorer(load_network(first)))
     file = run(AdapterStage(r, [BuiltinMetric(metric)], teacher), config(data, tmp_path / "adapter", 1))
     assert load_adapter(file, r).attach(r).has_quality
+    logged = (tmp_path / "adapter" / "log.csv").read_text().splitlines()[0]
+    assert "strayed" in logged, "a teacher holds the codes, but not the statistics that contrast is made of"
 
 
 def test_the_command_trains_on_a_file(data, tmp_path):
