@@ -141,11 +141,25 @@ def _page(
         for m in measures
         if m is not FID and (drawing := scatter(found, m))
     )
-    note = f"<p>{html.escape(_warning(published))}</p>" if published else ""
+    note = _printed(published) if published else ""
     return (
         f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
         f"<h1>{html.escape(title)}</h1><table><tr><th></th>{head}</tr>{''.join(rows)}</table>{note}"
         f"<h2>Each face</h2>{plots}<h2>Faces</h2><table class=faces><tr>{names}</tr>{grid}</table>"
+    )
+
+
+def _printed(published: PublishedSet) -> str:
+    """What papers printed, as a table of its own: it is never in one with ours."""
+    names = sorted({measure for row in published.numbers.values() for measure in row})
+    rows = "".join(
+        f"<tr><td>{html.escape(method)}</td>" + "".join(f"<td>{row.get(name, '-')}</td>" for name in names) + "</tr>"
+        for method, row in published.numbers.items()
+    )
+    head = "".join(f"<th>{name}</th>" for name in names)
+    return (
+        f"<h2>As printed for {html.escape(published.name)}</h2><table><tr><th></th>{head}</tr>{rows}</table>"
+        f"<p>{html.escape(_warning(published))}</p>"
     )
 
 

@@ -55,6 +55,8 @@ def test_everybody_is_measured_on_the_same_faces_and_reported(originals, entrant
     assert json.loads((tmp_path / "out" / "table.json").read_text())["ours"]["psnr"]["mean"] > 0
     page = (tmp_path / "out" / "index.html").read_text()
     assert "three &lt;faces&gt;" in page
+    assert SETS[0].source in page
+    assert f"<td>{SETS[0].numbers['CodeFormer']['fid']}</td>" in page
     # A dot for each face by each measure; PSNR has none for the originals, nor for results that are the originals.
     assert page.count("<circle") == 3 * (2 + 4 + 4)
     with open(tmp_path / "out" / "table.csv", newline="") as file:
