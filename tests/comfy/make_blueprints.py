@@ -94,7 +94,8 @@ def make_blueprint(comfy: ComfyPage, blueprint: Blueprint) -> dict[str, Any]:
     )
     subgraph["id"] = node["type"] = str(uuid.uuid5(uuid.NAMESPACE_URL, blueprint.name))
     subgraph["name"] = node["title"] = blueprint.name
-    node["pos"], node["properties"] = [0, 0], {"proxyWidgets": [list(pair) for pair in blueprint.shown]}
+    node["pos"], node["size"] = [0, 0], [PITCH, 150]
+    node["properties"] = {"proxyWidgets": [list(pair) for pair in blueprint.shown]}
     for number, slot in enumerate([*subgraph["inputs"], *subgraph["outputs"]]):
         slot["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{blueprint.name} {number}"))
     for slot in node["inputs"]:
