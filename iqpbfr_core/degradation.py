@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,8 @@ class DegradationRange:
 
 
 # `mild` and `full` are those of CodeFormer's options/CodeFormer_stage3.yml (small) and CodeFormer_stage2.yml (large).
-PRESETS = {
+Preset = Literal["mild", "full", "moderate", "heavy", "codeformer", "daefr"]
+PRESETS: dict[Preset, DegradationRange] = {
     "mild": DegradationRange(blur_sigma=(0.1, 10), downsample=(1, 12), noise=(0, 15), jpeg=(60, 100)),
     "full": DegradationRange(blur_sigma=(1, 15), downsample=(4, 30), noise=(0, 20), jpeg=(30, 80)),
     # What most photos are and what people despair of, both without extremes: to judge defaults by.

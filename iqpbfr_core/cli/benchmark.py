@@ -7,7 +7,7 @@ import typer
 from rich.progress import track
 
 from .. import pyiqa_metrics
-from ..degradation import PRESETS
+from ..degradation import Preset
 from ..errors import InputError, MissingPackageError, WeightsNotFoundError
 from ..evaluation.comparison import ORIGINAL, Entrant, Model, Results, check_settings, compare, pair
 from ..evaluation.frechet import FrechetDistance, read_statistics
@@ -40,7 +40,7 @@ def benchmark(
     published: str | None = typer.Option(
         None, "--set", help=f"Check the count, and print what papers printed: {', '.join(s.name for s in SETS)}."
     ),
-    preset: str = typer.Option("full", "--degradation", help=f"One of {', '.join(PRESETS)}."),
+    preset: Preset = typer.Option("full", "--degradation", help="How --data is degraded."),
     quality: float = typer.Option(1.0, min=0, max=1),
     fidelity: float | None = typer.Option(None, min=0, max=1, help=FIDELITY_HELP),
     seed: int = typer.Option(0, min=0, max=MAX_SEED, help="Of degradation and intervals."),
@@ -63,7 +63,6 @@ def benchmark(
         raise InputError("there is nothing to restore: give --data, --lq or both.")
     if not restorer and not results:
         raise InputError("there is nobody to compare: give --restorer or --results, each as often as you like.")
-    check_word("--degradation", preset, PRESETS)
     quoted = _published(published)
     cases = pair(list_images(data, "test") if data else [], list_images(lq, "test") if lq else [])
     if quoted is not None and len(cases) != quoted.count:

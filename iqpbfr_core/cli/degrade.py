@@ -4,9 +4,8 @@ from pathlib import Path
 
 import typer
 
-from ..degradation import PRESETS
+from ..degradation import Preset
 from ..degradation import degrade as degrade_images
-from ..errors import InputError
 from ..image import read_image, write_image
 from .console import MAX_SEED, collect_images, for_each, output, output_names
 
@@ -14,12 +13,10 @@ from .console import MAX_SEED, collect_images, for_each, output, output_names
 def degrade(
     images: list[Path] = typer.Argument(help="Images, or folders of them."),
     out: Path = typer.Option(..., "-o", "--out", help="Folder for the degraded images (PNG)."),
-    preset: str = typer.Option("full", help=f"One of {', '.join(PRESETS)}."),
+    preset: Preset = typer.Option("full", help="How degraded they are."),
     seed: int = typer.Option(0, min=0, max=MAX_SEED, help="Seed of the first image; the next ones count up."),
 ) -> None:
     """Make faces bad in the standard way: blur, downsample, noise, JPEG."""
-    if preset not in PRESETS:
-        raise InputError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}.")
     files = collect_images(images)
     jobs = list(zip(files, output_names(files, out), range(seed, seed + len(files)), strict=True))
 

@@ -9,7 +9,7 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from ..degradation import PRESETS
+from ..degradation import Preset
 from ..errors import WeightsNotFoundError
 from ..evaluation.benchmark import KINDS, evaluate_restorer
 from ..image import write_image
@@ -42,7 +42,7 @@ def evaluate(
     data: Path = typer.Option(..., help="Folder with a sub-folder per split, or with the faces themselves."),
     split: str | None = typer.Option(None, help="Sub-folder of --data; default: test, where there is one."),
     model: str = typer.Option("builtin", help="'builtin', or a weight file."),
-    preset: str = typer.Option("full", "--degradation", help=f"One of {', '.join(PRESETS)}."),
+    preset: Preset = typer.Option("full", "--degradation", help="How faces are degraded."),
     quality: float = typer.Option(1.0, min=0, max=1),
     fidelity: float | None = typer.Option(None, min=0, max=1, help=FIDELITY_HELP),
     adain: bool | None = typer.Option(None, help=ADAIN_HELP),

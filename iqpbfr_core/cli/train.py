@@ -1,6 +1,7 @@
 """iqpbfr train metric | autoencoder | lookup | fusion | adapter | detector"""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,17 +9,16 @@ import typer
 from accelerate import PartialState
 
 from ..checkpoint import load_network
-from ..config import RestorerConfig
-from ..errors import InputError, TrainingError
+from ..errors import TrainingError
 from ..faces.detection import load_detector
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
 from ..quality import BUILTIN, BuiltinMetric, Metric, load_metric, load_severity
 from ..restorer import load_restorer
 from ..training.data import list_images
-from ..training.loop import RunConfig, Stage, run
+from ..training.loop import Precision, RunConfig, Stage, run
 from ..training.perceptual import PerceptualLoss
-from ..training.presets import PRESETS
+from ..training.presets import PRESETS, Preset
 from .console import MAX_SEED, output
 
 app = typer.Typer(
@@ -30,19 +30,14 @@ app = typer.Typer(
 DATA = typer.Option(..., help="Folder of aligned faces, or with sub-folders train and test.")
 MORE_DATA = typer.Option(None, help="Another such folder: every third sample is taken from it.")
 OUT = typer.Option(..., help="Run folder: log, samples, checkpoint to resume from, result. An existing run is resumed.")
-STEPS = typer.Option(2000, min=1)
-BATCH = typer.Option(8, min=1)
-SEED = typer.Option(0, min=0, max=MAX_SEED)
-WORKERS = typer.Option(0, min=0, help="Processes that read and augment faces.")
-PRECISION = typer.Option("bf16", help="bf16, fp16 (CUDA only) or no.")
-SAVE_EVERY = typer.Option(200, min=1, help="Steps between checkpoints.")
+_run_option = partial(typer.Option, rich_help_panel="Run")  # what every training has
+STEPS = _run_option(2000, min=1)
+BATCH = _run_option(8, min=1)
+SEED = _run_option(0, min=0, max=MAX_SEED)
+WORKERS = _run_option(0, min=0, help="Processes that read and augment faces.")
+PRECISION = _run_option("bf16", help="fp16 is for CUDA only.")
+SAVE_EVERY = _run_option(200, min=1, help="Steps between checkpoints.")
 METRIC = typer.Option(BUILTIN, help="'builtin', or a file written by `train metric`: the score the model learns.")
-
-
-def _config(preset: str) -> RestorerConfig:
-    if preset not in PRESETS:
-        raise InputError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}.")
-    return PRESETS[preset]
 
 
 def _metric(metric: str) -> SeverityNet:
@@ -78,11 +73,11 @@ def _run(stage: Stage, config: RunConfig) -> None:
 def metric(
     data: Path = DATA,
     out: Path = OUT,
-    steps: int = typer.Option(700, min=1),
+    steps: int = _run_option(700, min=1),
     batch_size: int = BATCH,
     seed: int = SEED,
     workers: int = WORKERS,
-    precision: str = PRECISION,
+    precision: Precision = PRECISION,
     save_every: int = SAVE_EVERY,
     more_data: Path | None = MORE_DATA,
     generator: Path | None = typer.Option(None, help="A restorer whose mistakes are shown: a weight file."),
@@ -103,7 +98,7 @@ def metric(
 def autoencoder(
     data: Path = DATA,
     out: Path = OUT,
-    preset: str = typer.Option("small", help=f"One of {', '.join(PRESETS)}; not used with --init."),
+    preset: Preset = typer.Option("small", help="Architecture; not used with --init."),
     init: Path | None = typer.Option(None, help="Train this model on, instead of a new one."),
     encoder_only: bool = typer.Option(
         False,
@@ -116,13 +111,13 @@ def autoencoder(
     batch_size: int = BATCH,
     seed: int = SEED,
     workers: int = WORKERS,
-    precision: str = PRECISION,
+    precision: Precision = PRECISION,
     save_every: int = SAVE_EVERY,
 ) -> None:
     """Stage 1: codebooks, encoder and generator."""
     from ..training.autoencoder import AutoencoderStage
 
-    config = _config(preset)
+    config = PRESETS[preset]
     torch.manual_seed(seed)
     network = CodeRestorer(config) if init is None else _network(init)
     stage = AutoencoderStage(network, _metric(metric), PerceptualLoss(), steps, seed, init is not None, encoder_only)
@@ -145,7 +140,7 @@ def lookup(
     batch_size: int = BATCH,
     seed: int = SEED,
     workers: int = WORKERS,
-    precision: str = PRECISION,
+    precision: Precision = PRECISION,
     save_every: int = SAVE_EVERY,
 ) -> None:
     """Stage 2: predict the codes of a face of a wanted quality."""
@@ -172,7 +167,7 @@ def fusion(
     batch_size: int = BATCH,
     seed: int = SEED,
     workers: int = WORKERS,
-    precision: str = PRECISION,
+    precision: Precision = PRECISION,
     save_every: int = SAVE_EVERY,
 ) -> None:
     """Stage 3: fidelity, and a generator used to the codes it will get."""
@@ -204,7 +199,7 @@ def adapter(
     batch_size: int = BATCH,
     seed: int = SEED,
     workers: int = WORKERS,
-    precision: str = PRECISION,
+    precision: Precision = PRECISION,
     save_every: int = SAVE_EVERY,
 ) -> None:
     """A score for a restorer that was trained without one: a score adapter."""
@@ -236,9 +231,9 @@ def detector(
     rate: float = typer.Option(1e-3, min=0, help="Peak learning rate."),
     caution: float = typer.Option(0.0, min=0, help="Score learnt faces lower in the exported file, as a logit."),
     steps: int = STEPS,
-    batch_size: int = typer.Option(16, min=1),
+    batch_size: int = _run_option(16, min=1),
     seed: int = SEED,
-    precision: str = PRECISION,
+    precision: Precision = PRECISION,
     save_every: int = SAVE_EVERY,
 ) -> None:
     """Learn to find faces and their landmarks, in scenes composed of portraits."""

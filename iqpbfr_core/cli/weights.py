@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import torch
 import typer
@@ -9,11 +10,16 @@ from rich.table import Table
 
 from ..adapters import load_adapter
 from ..checkpoint import load_network, save_network
-from ..errors import InputError
 from ..strangers import is_adapter
 from .console import check_overwriting, output
 
-DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DType = Literal["keep", "float32", "float16", "bfloat16"]
+DTYPES: dict[DType, torch.dtype | None] = {
+    "keep": None,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
 
 
 def info(file: str = typer.Argument(help="A weight file, a score adapter, or 'builtin'.")) -> None:
@@ -46,11 +52,9 @@ def _describe_adapter(file: str) -> Table:
 def convert(
     file: Path = typer.Argument(help="A weight file of a supported family."),
     out: Path = typer.Argument(help="The .safetensors file to write."),
-    dtype: str = typer.Option("keep", help=f"One of {', '.join(DTYPES)}."),
+    dtype: DType = typer.Option("keep", help="How numbers are stored."),
 ) -> None:
     """Rewrite a weight file as .safetensors with its config inside."""
-    if dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)}.")
     check_overwriting([file], [out])
     save_network(load_network(file), out, DTYPES[dtype])
     output.print(str(out), soft_wrap=True)

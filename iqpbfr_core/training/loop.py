@@ -12,7 +12,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from accelerate import Accelerator
@@ -28,7 +28,8 @@ from .processes import average_gradients, check_shares, share_state
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("no", "bf16", "fp16")
+Precision = Literal["no", "bf16", "fp16"]
+PRECISIONS = get_args(Precision)
 MAX_SEED = 2**32 - 1
 
 
@@ -52,7 +53,7 @@ class RunConfig:
     seed: int = 0
     save_every: int = 200
     workers: int = 0
-    precision: str = "bf16"
+    precision: Precision = "bf16"
     more_data: Path | None = None
     minutes: float | None = None
 

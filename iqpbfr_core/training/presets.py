@@ -1,6 +1,7 @@
 """Named architectures and recipes of `iqpbfr train`."""
 
 from dataclasses import replace
+from typing import Literal
 
 from ..config import RestorerConfig
 
@@ -55,4 +56,5 @@ TINY = RestorerConfig(
     tells_features=True,
 )
 
-PRESETS = {"small": SMALL, "small-plain": SMALL_PLAIN, "tiny": TINY}
+Preset = Literal["small", "small-plain", "tiny"]
+PRESETS: dict[Preset, RestorerConfig] = {"small": SMALL, "small-plain": SMALL_PLAIN, "tiny": TINY}

@@ -101,7 +101,7 @@ def test_degrade_is_seeded(tmp_path, pictures):
         assert run("degrade", pictures, "-o", tmp_path / folder, "--preset", "mild", "--seed", "7").returncode == 0
     assert (tmp_path / "a" / "1.png").read_bytes() == (tmp_path / "b" / "1.png").read_bytes()
     assert not torch.equal(read_image(tmp_path / "a" / "1.png"), read_image(pictures / "1.png"))
-    assert "mild, full" in refused("degrade", pictures, "-o", tmp_path / "c", "--preset", "severe")
+    assert "'daefr'" in refused("degrade", pictures, "-o", tmp_path / "c", "--preset", "severe")
 
 
 def test_info_and_convert(tmp_path, tiny_file):
