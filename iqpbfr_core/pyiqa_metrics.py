@@ -143,9 +143,9 @@ def load(name: str, folder: Path, download: bool, progress: Progress | None = No
     return PyiqaMetric(name, network, bool(config.get("lower_better", False)), (low, high))
 
 
-def load_lpips(folder: Path) -> nn.Module:
+def load_lpips(folder: Path, download: bool = False, progress: Progress | None = None) -> nn.Module:
     """LPIPS on AlexNet (Zhang et al. 2018, arXiv 1801.03924): images (B, 3, H, W) in [0, 1] twice -> (B, 1, 1, 1)."""
-    weights = _Weights(folder, download=False, progress=None)
+    weights = _Weights(folder, download, progress)
     with _building("lpips", weights):
         module = import_module("pyiqa.archs.lpips_arch")
         trunk = partial(_construct, module.alexnet, weights.replacements(module))
@@ -158,9 +158,9 @@ def load_lpips(folder: Path) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def load_inception(folder: Path) -> nn.Module:
+def load_inception(folder: Path, download: bool = False, progress: Progress | None = None) -> nn.Module:
     """The network whose features FID compares."""
-    weights = _Weights(folder, download=False, progress=None)
+    weights = _Weights(folder, download, progress)
     with _building("fid", weights):
         module = import_module("pyiqa.archs.inception")
         build = module.fid_inception_v3

@@ -49,6 +49,7 @@ def benchmark(
     weights: Path | None = typer.Option(
         None, help="Folder with the weights of metrics and judges; default: DATA/../weights, then pyiqa's cache."
     ),
+    download: bool = typer.Option(False, "--download", help="Download missing weights of metrics, LPIPS and FID."),
     landmarks: Path | None = typer.Option(None, help=f"RetinaFace weights; default: {RETINAFACE} in --weights."),
     identity: Path | None = typer.Option(
         None, help=f"Face recogniser (TorchScript); default: {RECOGNISER} in --weights."
@@ -70,11 +71,13 @@ def benchmark(
     cases = cases[:: max(1, len(cases) // limit)][:limit] if limit else cases
     home = (data or lq or Path()).parent / "weights"
     folder = weights or (home if home.is_dir() else None)
-    distance = _fid(folder, data is not None or fid_statistics is not None) if "fid" in measure else None
+    has_reference = data is not None or fid_statistics is not None
+    distance = _fid(folder, download, has_reference) if "fid" in measure else None
     reference = None if fid_statistics is None else read_statistics(fid_statistics)
     measures = _measures(
         [name for name in measure if name != "fid"],
         folder,
+        download,
         judge_file(landmarks, folder, RETINAFACE),
         judge_file(identity, folder, RECOGNISER),
     )
@@ -119,24 +122,26 @@ def _published(name: str | None) -> PublishedSet | None:
     return known[name]
 
 
-def _fid(folder: Path | None, has_reference: bool) -> FrechetDistance | None:
+def _fid(folder: Path | None, download: bool, has_reference: bool) -> FrechetDistance | None:
     """None, and a word why, where it cannot be had."""
     if not has_reference:
         errors.print("fid is left out: it needs originals, or --fid-statistics FILE.")
         return None
     try:
-        return FrechetDistance(folder or weights_folder())
+        return FrechetDistance(folder or weights_folder(), download)
     except (MissingPackageError, WeightsNotFoundError) as error:
         errors.print(f"fid is left out: {error}")
     return None
 
 
-def _measures(names: list[str], folder: Path | None, detector: Path | None, recogniser: Path | None) -> list[Measure]:
+def _measures(
+    names: list[str], folder: Path | None, download: bool, detector: Path | None, recogniser: Path | None
+) -> list[Measure]:
     """Those that can be had; the others are named."""
     own: dict[str, Callable[[], Measure]] = {
         "psnr": lambda: PSNR,
         "ssim": lambda: SSIM,
-        "lpips": lambda: by_lpips(pyiqa_metrics.load_lpips(folder or weights_folder())),
+        "lpips": lambda: by_lpips(pyiqa_metrics.load_lpips(folder or weights_folder(), download)),
     }
     if recogniser is not None:
         own["identity"] = lambda: by_identity(IdentityJudge(recogniser))
@@ -152,7 +157,9 @@ def _measures(names: list[str], folder: Path | None, detector: Path | None, reco
             errors.print(f"{name} is left out: it needs {needed}, or that file in --weights.")
             continue
         try:
-            measures.append(own[name]() if name in own else by_metric(name, load_metric(name, folder=folder)))
+            measures.append(
+                own[name]() if name in own else by_metric(name, load_metric(name, folder=folder, download=download))
+            )
         except (MissingPackageError, WeightsNotFoundError) as error:
             errors.print(f"{name} is left out: {error}")
     if not measures:

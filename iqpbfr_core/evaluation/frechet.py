@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .. import pyiqa_metrics
+from ..download import Progress
 from ..errors import InputError
 
 Statistics = tuple[np.ndarray, np.ndarray]  # mean and covariance of features
@@ -20,13 +21,14 @@ class FrechetDistance:
 
     Args:
         weights: folder with pyiqa's `pt_inception-2015-12-05-6726825d.pth`.
+        download: whether it may be downloaded into that folder; `progress` is told how far that is.
 
     Raises:
-        WeightsNotFoundError: it is not there.
+        WeightsNotFoundError: it is not there, and `download` is off.
     """
 
-    def __init__(self, weights: Path) -> None:
-        self.network = pyiqa_metrics.load_inception(weights)
+    def __init__(self, weights: Path, download: bool = False, progress: Progress | None = None) -> None:
+        self.network = pyiqa_metrics.load_inception(weights, download, progress)
 
     def __call__(self, faces: Path, reference: Statistics) -> float:
         """FID of the pictures in a folder."""
