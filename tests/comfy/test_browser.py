@@ -41,6 +41,9 @@ def open_page(server):
         yield comfy
 
 
+SOCKETS = re.findall(r'"(IQPBFR_\w+)"', (ROOT / "nodes" / "sockets.py").read_text())
+
+
 @pytest.fixture
 def page(open_page):
     """The page; in the end its console must hold no error of ours."""
@@ -68,6 +71,17 @@ def as_sent(prompt, server):
         name: (node["class_type"], {k: v for k, v in node["inputs"].items() if k in declared(node)})
         for name, node in prompt.items()
     }
+
+
+def test_every_socket_type_has_a_colour_of_its_own(page):
+    page.load_workflow(json.loads(WORKFLOWS[0].read_text()))
+    sockets, links = page.page.evaluate(
+        "() => [app.canvas.default_connection_color_byType, window.LGraphCanvas.link_type_colors].map(c => ({...c}))"
+    )
+    for colours in (sockets, links):
+        ours = [colours[name] for name in SOCKETS]
+        assert len(set(ours)) == len(SOCKETS)
+        assert not set(ours) & {colour for name, colour in colours.items() if name not in SOCKETS}
 
 
 def test_every_workflow_is_offered(page, server):
