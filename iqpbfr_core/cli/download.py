@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from rich.progress import DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..catalogue import MODELS, find_model
 from ..download import Progress, fetch
@@ -20,7 +20,7 @@ def download(
 ) -> None:
     """Download a published model into the folder it belongs in. Ctrl+C cancels and leaves nothing half-written."""
     if name is None:
-        table = Table("name", "file", "folder", "licence", "from")
+        table = Table(Column("name", no_wrap=True), "file", "folder", "licence", "from")
         for model in MODELS:
             table.add_row(model.name, model.file.title, model.folder, model.licence, model.file.url)
         output.print(table)

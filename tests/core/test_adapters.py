@@ -143,11 +143,12 @@ def test_restorers_of_one_base_do_not_meet_in_threads(faces):
     """All of them are inside the first layer of the shared Transformer at the same time."""
     r = base()
     features = r.encode(faces)
+    one, two, same = (trained(r, seed).attach(r) for seed in (1, 2, 2))  # not in the threads, which share the seed
     lookups = [
         lambda: r.lookup(features),
-        lambda: trained(r, 1).attach(r).lookup(features, 0.1),
-        lambda: trained(r, 2).attach(r).lookup(features, 0.1),
-        lambda: trained(r, 2).attach(r).lookup(features, 0.9),
+        lambda: one.lookup(features, 0.1),
+        lambda: two.lookup(features, 0.1),
+        lambda: same.lookup(features, 0.9),
     ]
     expected = [lookup().logits for lookup in lookups]
     together = threading.Barrier(len(lookups))
