@@ -19,9 +19,8 @@ from .schema import CATEGORY, search_aliases
 from .shown import MAX_COUNT, on_node, small
 from .sockets import FACES, METRIC, LoadedNetwork
 
-FACE_SIDE = (
-    512  # of faces cut out to be scored: what pyiqa's face metrics expect, and the built-in one brings to its own
-)
+# Of faces cut out to be scored: what pyiqa's face metrics expect; the built-in one brings them to its own.
+FACE_SIDE = 512
 
 
 def score(metric: Metric, images: Tensor, progress: Progress) -> list[float]:

@@ -135,8 +135,9 @@ def for_each(
     describe: Callable[[T], str],
     bar: bool = True,
 ) -> None:
-    """Do `work` for every item with a progress bar, unless the work shows its own. Files that fail are reported and the rest goes on; then exit code 1.
+    """Do `work` for every item with a progress bar, unless the work shows its own (`bar`).
 
+    Files that fail are reported and the rest goes on; then exit code 1.
     What cannot be read or written, or does not fit into the memory, is the file's fault; other exceptions are ours.
     """
     failures = 0

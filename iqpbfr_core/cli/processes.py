@@ -19,8 +19,9 @@ def share(items: list[T]) -> list[T]:
     processes = _processes()
     if processes is None:
         return items
-    with processes.split_between_processes(items) as own:
-        return own
+    # Cut here, since older versions of accelerate give the last item to those who would have none.
+    first, last = (len(items) * (processes.process_index + end) // processes.num_processes for end in (0, 1))
+    return items[first:last]
 
 
 @contextmanager

@@ -47,9 +47,8 @@ class Adversary:
             reconstruction, last_layer: the hinge GAN is weighted against this loss by their gradients there.
         """
         part = find_part(accelerator, len(output))
-        share = (
-            part.count * accelerator.num_processes / part.total
-        )  # in a mean over processes, every face counts the same
+        # In a mean over processes every face counts the same.
+        share = part.count * accelerator.num_processes / part.total
         own = self._learn(accelerator, output.detach(), target, score, window, part, share)
         self.discriminator.requires_grad_(False)
         with accelerator.autocast():

@@ -153,9 +153,8 @@ class AutoencoderStage:
             indices, of_hq = gather(accelerator, indices), gather(accelerator, is_hq)
             if not self.encoder_only:
                 self.quantiser.update(z_all, indices)
-                share_state(
-                    self.quantiser
-                )  # sums on a GPU differ by rounding, and a code may be dead in one process only
+                # Sums on a GPU differ by rounding, and a code may be dead in one process only.
+                share_state(self.quantiser)
             values["perplexity_common"] = perplexity(indices[..., -1], self.network.config.num_codes)
             values["perplexity_hq"] = perplexity(indices[of_hq][..., 0], self.network.config.num_codes)
         window = draw_window(self.network)

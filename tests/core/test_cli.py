@@ -162,7 +162,7 @@ def test_version_and_help():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; sys.argv[1:] = ['--help']; import iqpbfr_core.__main__ as m\ntry: m.main()\nexcept SystemExit: assert 'torch' not in sys.modules"
+    code = "import sys; sys.argv[1:] = ['--help']; import iqpbfr_core.__main__ as m\ntry: m.main()\nfinally: assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
