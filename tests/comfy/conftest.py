@@ -10,10 +10,11 @@ from stand_ins import write_checkpoint
 PROMPTS = Path(__file__).parent / "prompts"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Workers of pytest-xdist leave one server to one of them."""
+    """Workers of pytest-xdist leave all servers and pages to one of them."""
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
+        if "comfyui" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("comfyui"))
 
 
