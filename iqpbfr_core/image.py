@@ -115,11 +115,18 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """
     if not os.path.isfile(path):  # a pipe would be waited for
         raise InputError(f"{path}: no such file." if not os.path.exists(path) else f"{path}: not a file.")
+    with _opened(path, path) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _opened(source: str | os.PathLike[str] | io.BytesIO, path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """`open_image` for what is at `path`, or was read from there."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about metadata, with no file named
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as file:
+            with Image.open(source, formats=_FORMATS) as file:
                 frames = getattr(file, "n_frames", 1)
                 if frames > 1 and file.format != "MPO":  # a phone's JPEG may carry a second, auxiliary picture
                     raise InputError(f"{path}: has {frames} pages or frames; save them as single images.")
@@ -173,6 +180,13 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     return check_images(image, f"{path}:")
 
 
+def decode_image(content: bytes, name: str) -> Tensor:
+    """What `read_image` makes of a file with this content; `name` stands in errors."""
+    with _opened(io.BytesIO(content), name) as file:
+        image = from_pil(upright(file))
+    return check_images(image, f"{name}:")
+
+
 def to_pil(image: Tensor) -> Image.Image:
     """(3, H, W) in [0, 1] to an 8-bit PIL image, rounded."""
     return Image.fromarray((image.detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
@@ -206,7 +220,14 @@ def save_pil(image: Image.Image, path: str | os.PathLike[str], options: Mapping[
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write `content` to `path` through a temporary file beside it, so that no kill or full disk leaves a broken file.
+    """Write `content` to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary file beside `path` to write, which then takes its name: no kill or full disk leaves a broken file.
 
     The temporary file's name follows from `path`: what a kill leaves is taken up by the next attempt.
     """
@@ -215,7 +236,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_bytes(content)
+            yield temporary
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)

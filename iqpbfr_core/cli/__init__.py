@@ -41,6 +41,7 @@ VERBS = {
     "benchmark": Verb("benchmark", "Research", "Compare restorers, and other people's results, on the same faces.", "train"),
     "evaluate": Verb("evaluate", "Research", "Degrade faces, restore them and measure.", "train"),
     "evidence": Verb("evidence", "Research", "Recompute the claims of the method on held-out faces.", "train"),
+    "pack": Verb("pack", "Research", "Put a folder of faces into shards to train on."),
     "train": Verb("train", "Research", "Train metric, restorer, score adapters, face detector.", "train"),
 }  # fmt: skip
 

@@ -27,7 +27,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-DATA = typer.Option(..., help="Folder of aligned faces, or with sub-folders train and test.")
+DATA = typer.Option(
+    ..., help="Folder of aligned faces, or of shards of them (`iqpbfr pack`), or with sub-folders train and test."
+)
 MORE_DATA = typer.Option(None, help="Another such folder: every third sample is taken from it.")
 OUT = typer.Option(..., help="Run folder: log, samples, checkpoint to resume from, result. An existing run is resumed.")
 _run_option = partial(typer.Option, rich_help_panel="Run")  # what every training has

@@ -5,7 +5,7 @@ exactly what an uninterrupted one would have seen, with any number of workers.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,24 +15,54 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError
 from ..image import IMAGE_SUFFIXES, read_image, resize
+from .shards import ShardedImage, has_shards, list_shards
+
+Face = Path | ShardedImage  # where a picture of one is
 
 
 def list_images(root: str | os.PathLike[str], split: str | None = None) -> list[Path]:
     """Image files of `root/split` where that folder exists, otherwise of `root`; sorted, at least one."""
-    folder = Path(root)
-    if split is not None and (folder / split).is_dir():
-        folder = folder / split
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder.")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    folder = _split_folder(root, split)
+    files = _images(folder)
     if not files:
         raise InputError(f"{folder}: no images ({', '.join(IMAGE_SUFFIXES)}) in this folder.")
     return files
 
 
-def read_faces(files: list[Path], resolution: int) -> Tensor:
+def list_faces(root: str | os.PathLike[str], split: str | None = None) -> list[Face]:
+    """What `list_images` finds, or the pictures in the shards (.tar) of that folder, in the same order.
+
+    Raises:
+        InputError: there are neither or both, or shards that `list_shards` refuses.
+    """
+    folder = _split_folder(root, split)
+    if not has_shards(folder):
+        return [*list_images(folder)]
+    if files := _images(folder):
+        raise InputError(
+            f"{folder} holds both shards (.tar) and pictures ({files[0].name}), which may be the same: "
+            "keep them in folders of their own."
+        )
+    return [*list_shards(folder)]
+
+
+def _split_folder(root: str | os.PathLike[str], split: str | None) -> Path:
+    folder = Path(root)
+    if split is not None and (folder / split).is_dir():
+        folder = folder / split
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder.")
+    return folder
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def read_faces(files: Sequence[Face], resolution: int) -> Tensor:
     """Read aligned faces and resize them to (B, 3, resolution, resolution)."""
-    return torch.cat([resize(read_image(f), (resolution, resolution)) for f in files])
+    images = [file.read() if isinstance(file, ShardedImage) else read_image(file) for file in files]
+    return torch.cat([resize(image, (resolution, resolution)) for image in images])
 
 
 def augment(image: Tensor, generator: torch.Generator) -> Tensor:
@@ -78,12 +108,12 @@ class FaceSamples(Dataset[Sample]):
 
     def __init__(
         self,
-        files: list[Path],
+        files: Sequence[Face],
         resolution: int,
         seed: int,
         length: int,
         prepare: Prepare,
-        more: list[Path] | None = None,
+        more: Sequence[Face] | None = None,
     ) -> None:
         self.files, self.resolution, self.seed, self.length = files, resolution, seed, length
         self.prepare, self.more = prepare, more
@@ -98,7 +128,7 @@ class FaceSamples(Dataset[Sample]):
         augmented = augment(face, torch.Generator().manual_seed(sample_seed + 2**31))
         return self.prepare(augmented, sample_seed)
 
-    def _file(self, number: int) -> Path:
+    def _file(self, number: int) -> Face:
         files = self.files
         if self.more:
             cycle, place = divmod(number, 3)

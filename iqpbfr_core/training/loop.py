@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from ..errors import CheckpointError, TrainingError, first_line
 from ..image import write_atomically, write_image
 from ..tensor_file import read_torch_file
-from .data import FaceSamples, Prepare, Sample, batches, list_images, read_faces
+from .data import Face, FaceSamples, Prepare, Sample, batches, list_faces, read_faces
 from .processes import average_gradients, check_shares, share_state
 
 logger = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ class TimeIsUp(Exception):
 class RunConfig:
     """How long, how often and where; the recipe itself belongs to the stage.
 
-    `more_data`: a second folder of faces, from which every third sample is taken. `minutes`: when to stop for now, after
-    a checkpoint; the same call goes on.
+    `data`: a folder of faces or of shards of them, or with sub-folders train and test; `more_data`: a second one, from
+    which every third sample is taken. `minutes`: when to stop for now, after a checkpoint; the same call goes on.
     """
 
     data: Path
@@ -113,8 +113,8 @@ def run(stage: Stage, config: RunConfig) -> Path:
         TrainingError: the folder holds a run of another stage or with other settings, or one that cannot be read.
     """
     begun = time.monotonic()
-    files = list_images(config.data, "train")
-    more = list_images(config.more_data, "train") if config.more_data else []
+    files = list_faces(config.data, "train")
+    more = list_faces(config.more_data, "train") if config.more_data else []
     try:
         shares = DataLoaderConfiguration(split_batches=True, non_blocking=True)
         accelerator = Accelerator(mixed_precision=config.precision, dataloader_config=shares)
@@ -168,8 +168,8 @@ def _is_late(accelerator: Accelerator, begun: float, minutes: float) -> bool:
     return accelerator.check_trigger()
 
 
-def _held_out(data: Path, files: list[Path]) -> list[Path]:
-    return (list_images(data / "test") if (data / "test").is_dir() else files)[:8]
+def _held_out(data: Path, files: list[Face]) -> list[Face]:
+    return (list_faces(data / "test") if (data / "test").is_dir() else files)[:8]
 
 
 def _settings(config: RunConfig, num_images: int, num_processes: int) -> dict[str, int | str]:

