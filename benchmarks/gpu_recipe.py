@@ -123,7 +123,8 @@ def main() -> None:
     packing.add_argument("--resolution", type=int, default=256)
     training = verbs.add_parser("train")
     training.add_argument("pack", type=Path)
-    training.add_argument("--preset", choices=PRESETS, default="small")
+    ours = [name for name, config in PRESETS.items() if config.metric == "builtin"]  # others need scores from a list
+    training.add_argument("--preset", choices=ours, default="small")
     training.add_argument("--start", type=Path)
     training.add_argument("--minutes", type=float, default=9)
     training.add_argument("--scale", type=float, default=1.0)

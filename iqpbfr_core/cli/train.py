@@ -19,6 +19,7 @@ from ..training.data import list_images
 from ..training.loop import Precision, RunConfig, Stage, run
 from ..training.perceptual import PerceptualLoss
 from ..training.presets import PRESETS, Preset
+from ..training.scores import ScoreList, read_scores, told_by
 from .console import MAX_SEED, output
 
 app = typer.Typer(
@@ -39,6 +40,10 @@ SEED = _run_option(0, min=0, max=MAX_SEED)
 WORKERS = _run_option(0, min=0, help="Processes that read and augment faces.")
 PRECISION = _run_option("bf16", help="fp16 is for CUDA only.")
 SAVE_EVERY = _run_option(200, min=1, help="Steps between checkpoints.")
+SCORES = typer.Option(
+    None,
+    help="What `score FACES --csv` printed: every face is its own target, and its score there is learnt, not --metric's.",
+)
 METRIC = typer.Option(BUILTIN, help="'builtin', or a file written by `train metric`: the score the model learns.")
 
 
@@ -62,6 +67,10 @@ def _network(path: Path) -> CodeRestorer:
     if not isinstance(network, CodeRestorer):
         raise TrainingError(f"{path} is a {network.config.family}: only code-prediction models can be trained.")
     return network.float()  # a file of half precision is trained on in full
+
+
+def _scores(file: Path | None) -> ScoreList | None:
+    return None if file is None else read_scores(file)
 
 
 def _run(stage: Stage, config: RunConfig) -> None:
@@ -109,6 +118,7 @@ def autoencoder(
     ),
     more_data: Path | None = MORE_DATA,
     metric: str = METRIC,
+    scores: Path | None = SCORES,
     steps: int = STEPS,
     batch_size: int = BATCH,
     seed: int = SEED,
@@ -119,10 +129,13 @@ def autoencoder(
     """Stage 1: codebooks, encoder and generator."""
     from ..training.autoencoder import AutoencoderStage
 
-    config = PRESETS[preset]
+    listed = _scores(scores)
+    config = PRESETS[preset] if listed is None else told_by(PRESETS[preset], listed)
     torch.manual_seed(seed)
     network = CodeRestorer(config) if init is None else _network(init)
-    stage = AutoencoderStage(network, _metric(metric), PerceptualLoss(), steps, seed, init is not None, encoder_only)
+    stage = AutoencoderStage(
+        network, _metric(metric), PerceptualLoss(), steps, seed, init is not None, encoder_only, listed
+    )
     side = network.config.resolution
     _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))
 
@@ -135,6 +148,7 @@ def lookup(
     start_from: Path | None = typer.Option(None, help="An earlier result of `train lookup`, to be trained on."),
     more_data: Path | None = MORE_DATA,
     metric: str = METRIC,
+    scores: Path | None = SCORES,
     quality_weight: float = typer.Option(
         0.0, min=0, help="Also score decoded faces with --metric: weight of their distance from the asked score."
     ),
@@ -150,7 +164,7 @@ def lookup(
 
     network = _network(init)
     earlier = None if start_from is None else _network(start_from)
-    stage = LookupStage(network, _metric(metric), seed, quality_weight, earlier)
+    stage = LookupStage(network, _metric(metric), seed, quality_weight, earlier, _scores(scores))
     side = network.config.resolution
     _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))
 
@@ -162,6 +176,7 @@ def fusion(
     init: Path = typer.Option(..., help="Result of `train lookup`."),
     more_data: Path | None = MORE_DATA,
     metric: str = METRIC,
+    scores: Path | None = SCORES,
     fidelity_only: bool = typer.Option(
         False, "--fidelity-only", help="Train the fusion modules alone: what fidelity 0 gives stays as it is."
     ),
@@ -176,7 +191,9 @@ def fusion(
     from ..training.fusion import FusionStage
 
     network = _network(init)
-    stage = FusionStage(network, _metric(metric), PerceptualLoss(), seed, fidelity_only=fidelity_only)
+    stage = FusionStage(
+        network, _metric(metric), PerceptualLoss(), seed, fidelity_only=fidelity_only, scores=_scores(scores)
+    )
     side = network.config.resolution
     _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))
 

@@ -30,11 +30,11 @@ from .flaws import imperfect
 from .lookup import SMOOTHING, degraded, restored_pair
 from .loop import update
 from .processes import draw_part
+from .scores import RANGE
 from .teacher import Teacher
 
 ANCHOR = 5.0  # on the mean difference of coarse pixels in [0, 1], beside an error of scores in [0, 1]
 DECODED = 2  # faces of a batch that are decoded and scored
-RANGE = (0.02, 0.98)  # quantiles of the scores of training targets: what may be asked for
 RATE = 1e-3
 
 
@@ -50,6 +50,7 @@ class AdapterStage:
     """
 
     prepare = staticmethod(restored_pair)
+    scores = None
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
     z = E(x);  z_q = common[k] + alpha * [score(x) > tau] * hq[k'];  x' = G(z_q)
 
-The faces are of all qualities, evenly: a code can only mean a quality that was seen. Losses: L1, gradients and features
+The faces are of all qualities, evenly: a code can only mean a quality that was seen. (With a list of scores they are the
+photographs as they are, and tau is a quantile of the list.) Losses: L1, gradients and features
 (perceptual), commitment, and from `GAN_FROM` on a hinge GAN with VQGAN's adaptive weight, whose discriminator is told
 the score. HQ dropout: on a share of the HQ images the HQ+ part is left out, so the common codes alone always make a
 whole face; their pictures are not shown to the discriminator.
@@ -35,6 +36,7 @@ from .losses import psnr, reconstruction_loss
 from .perceptual import PerceptualLoss
 from .processes import draw_part, gather, share_state
 from .quantiser import DualQuantiser, perplexity
+from .scores import ScoreList, check_told
 from .window import draw_window, generate_window
 
 COMMITMENT = 0.25
@@ -66,9 +68,24 @@ class Averaged(Generic[M]):
 
 
 @torch.no_grad()
-def hq_threshold(metric: SeverityNet, faces: Tensor) -> float:
+def hq_threshold(metric: SeverityNet, faces: Tensor, scores: ScoreList | None) -> float:
     """The score above which a face counts as high quality."""
-    return metric(faces).quantile(HQ_QUANTILE).item()
+    return metric(faces).quantile(HQ_QUANTILE).item() if scores is None else scores.quantile(HQ_QUANTILE)
+
+
+def imperfect_target(face: Tensor, seed: int) -> Sample:
+    """A target of some quality."""
+    return {"target": imperfect(face, seed)}
+
+
+def listed_target(face: Tensor, seed: int) -> Sample:
+    """The face itself as a target, whose score is listed."""
+    return {"target": face}
+
+
+def score_targets(metric: SeverityNet, batch: Sample) -> Tensor:
+    """The targets' scores (B,): the listed ones, where there are such."""
+    return batch["score"] if "score" in batch else metric(batch["target"])
 
 
 class AutoencoderStage:
@@ -77,11 +94,8 @@ class AutoencoderStage:
     Args:
         is_trained: the network comes from an earlier run and is trained on.
         encoder_only: train nothing but the encoder of such a network.
+        scores: of the faces; they are then the targets, and `metric` is not asked.
     """
-
-    @staticmethod
-    def prepare(face: Tensor, seed: int) -> Sample:
-        return {"target": imperfect(face, seed)}
 
     def __init__(
         self,
@@ -92,10 +106,14 @@ class AutoencoderStage:
         seed: int = 0,
         is_trained: bool = False,
         encoder_only: bool = False,
+        scores: ScoreList | None = None,
     ) -> None:
         if encoder_only and not is_trained:
             raise TrainingError("an encoder alone can only be trained for a network that is trained already.")
+        check_told(network.config, scores)
         torch.manual_seed(seed)
+        self.scores = scores
+        self.prepare = imperfect_target if scores is None else listed_target
         self.steps = steps
         self.network = network
         self.encoder_only = encoder_only
@@ -127,12 +145,12 @@ class AutoencoderStage:
         self.threshold = 0.0
 
     def start(self, accelerator: Accelerator, faces: Tensor) -> None:
-        self.threshold = hq_threshold(self.metric.to(accelerator.device), faces)
+        self.threshold = hq_threshold(self.metric.to(accelerator.device), faces, self.scores)
         self.perceptual.to(accelerator.device)
 
     def step(self, accelerator: Accelerator, batch: Sample, step: int) -> dict[str, Tensor]:
         with torch.no_grad(), accelerator.autocast():
-            score = self.metric(batch["target"])
+            score = score_targets(self.metric, batch)
             target = to_network(batch["target"])
         is_hq = (score > self.threshold) & (draw_part(accelerator, len(score), device=score.device) >= HQ_DROPOUT)
         progress = step / self.steps

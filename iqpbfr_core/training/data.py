@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError
 from ..image import IMAGE_SUFFIXES, read_image, resize
+from .scores import ScoreList
 from .shards import ShardedImage, has_shards, list_shards
 
 Face = Path | ShardedImage  # where a picture of one is
@@ -103,7 +104,7 @@ Prepare = Callable[
 class FaceSamples(Dataset[Sample]):
     """Endless, shuffled epoch by epoch; item n is what `prepare` makes of an augmented face.
 
-    With `more` files, every third sample is one of those.
+    With `more` files, every third sample is one of those. With a list of scores, every sample has its face's `score`.
     """
 
     def __init__(
@@ -114,19 +115,22 @@ class FaceSamples(Dataset[Sample]):
         length: int,
         prepare: Prepare,
         more: Sequence[Face] | None = None,
+        scores: ScoreList | None = None,
     ) -> None:
         self.files, self.resolution, self.seed, self.length = files, resolution, seed, length
-        self.prepare, self.more = prepare, more
+        self.prepare, self.more, self.scores = prepare, more, scores
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, number: int) -> Sample:
         sample_seed = (self.seed * 1_000_003 + number) % 2**31
-        face = read_faces([self._file(number)], self.resolution)[0]
+        file = self._file(number)
+        face = read_faces([file], self.resolution)[0]
         # Away from the seeds of degradation and flaws, so that a flip says nothing about how strong the blur is.
         augmented = augment(face, torch.Generator().manual_seed(sample_seed + 2**31))
-        return self.prepare(augmented, sample_seed)
+        sample = self.prepare(augmented, sample_seed)
+        return sample if self.scores is None else {**sample, "score": torch.tensor(self.scores.of(file))}
 
     def _file(self, number: int) -> Face:
         files = self.files

@@ -101,6 +101,7 @@ class DetectorStage:
     """
 
     prepare = staticmethod(_number)
+    scores = None
 
     def __init__(
         self,

@@ -11,6 +11,8 @@ The other half is decoded at some w and teaches the fusion modules: to be as clo
 a photograph of this person below. At w = 1 pixels alone count: features would draw detail that belongs to others, and a
 face recogniser notices. Neither half touches what the other one teaches. The fusion modules can
 also be trained alone.
+
+With a list of scores, targets are the photographs as they are, and nothing that is decoded is scored.
 """
 
 import contextlib
@@ -33,11 +35,12 @@ from ..restorer import Restorer, choose_codes
 from .adversary import Adversary
 from .autoencoder import Averaged
 from .data import Sample
-from .lookup import degraded, restored_pair
+from .lookup import degraded, listed_pair, restored_pair
 from .loop import update
 from .losses import gradient_loss, psnr, psnr_loss
 from .perceptual import PerceptualLoss
 from .processes import draw_part
+from .scores import ScoreList, check_told
 from .window import draw_window, generate_window
 
 GAN = 0.2
@@ -54,14 +57,18 @@ def both_targets(face: Tensor, seed: int) -> Sample:
     return {**restored_pair(face, seed), "clean": face}
 
 
+def listed_targets(face: Tensor, seed: int) -> Sample:
+    """The face itself as a target for both halves, whose score is listed, and the degraded face."""
+    return {**listed_pair(face, seed), "clean": face}
+
+
 class FusionStage:
     """See the module's docstring. `network` comes from stage 2 and is changed.
 
     Args:
         fidelity_only: train the fusion modules alone, on whole batches; what w = 0 gives stays as it is, bit for bit.
+        scores: of the faces; they are then the targets, and `metric` is not asked.
     """
-
-    prepare = staticmethod(both_targets)
 
     def __init__(
         self,
@@ -71,8 +78,12 @@ class FusionStage:
         seed: int = 0,
         *,
         fidelity_only: bool = False,
+        scores: ScoreList | None = None,
     ) -> None:
+        check_told(network.config, scores)
         torch.manual_seed(seed)
+        self.scores = scores
+        self.prepare = both_targets if scores is None else listed_targets
         self.network = network.requires_grad_(False)
         self.metric = metric.eval().requires_grad_(False)
         self.perceptual = perceptual
@@ -108,7 +119,7 @@ class FusionStage:
         free, close = slice(0, half), slice(half, None)
         with torch.no_grad(), accelerator.autocast():
             wanted = torch.cat([batch["target"][free], batch["clean"][close]])
-            score = self.metric(wanted)
+            score = batch["score"] if self.scores is not None else self.metric(wanted)
             z, skips = self.network.encode(to_network(batch["lq"]))
             z = self.network.condition(z, score)
             logits = self.network.logits(z, score)
@@ -175,7 +186,7 @@ class FusionStage:
             accelerator, face, wanted, score, window, loss, self.network.generator.last_layer
         )
         loss, values = loss + min(1.0, step / GAN_RAMP) * adversarial, values | more | {"quality": loss.new_zeros(())}
-        if step % QUALITY_EVERY == 0:
+        if self.scores is None and step % QUALITY_EVERY == 0:
             with accelerator.autocast():
                 whole = from_network(self.network.generate(z_q[:2], z[:2], {}, 0.0))
                 quality = (self.metric(whole) - score[:2]).abs().mean()

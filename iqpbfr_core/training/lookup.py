@@ -9,6 +9,8 @@ condition.
 With a quality weight, an image decoded from the chosen codes must score what was asked for: |asked - measured|,
 straight through the choice to the lookup. At a score of 1 that is the IQA loss of IQPIR's third stage (Xiao et al.
 2026, arXiv 2603.29773); below it, a face may not be better than it was told to be, either.
+
+With a list of scores targets are the photographs as they are, and the score is the listed one.
 """
 
 import copy
@@ -28,12 +30,13 @@ from ..layers.straight_through import straight_through
 from ..models.code_restorer import CodeRestorer
 from ..models.severity import SeverityNet
 from ..restorer import Restorer, check_range
-from .autoencoder import Averaged, hq_threshold
+from .autoencoder import Averaged, hq_threshold, score_targets
 from .data import Sample
 from .flaws import imperfect
 from .loop import update
 from .processes import draw_part, gather
 from .quantiser import DualQuantiser
+from .scores import ScoreList, check_told
 
 SCORE_DROPOUT = 0.1
 INDEX_WEIGHT = 0.5
@@ -58,6 +61,11 @@ def restored_pair(face: Tensor, seed: int) -> Sample:
     return {"target": imperfect(face, seed), "lq": degraded(face, seed)}
 
 
+def listed_pair(face: Tensor, seed: int) -> Sample:
+    """The face itself as a target, whose score is listed, and a degraded copy to restore it from."""
+    return {"target": face, "lq": degraded(face, seed)}
+
+
 class LookupStage:
     """See the module's docstring.
 
@@ -65,9 +73,8 @@ class LookupStage:
         network: from stage 1; it is changed, and its encoder finds the codes to learn.
         quality_weight: 0 = no such loss.
         start_from: an earlier result of this stage, whose encoder and lookup are trained on.
+        scores: of the faces; they are then the targets, and `metric` is not asked.
     """
-
-    prepare = staticmethod(restored_pair)
 
     def __init__(
         self,
@@ -76,9 +83,15 @@ class LookupStage:
         seed: int = 0,
         quality_weight: float = 0.0,
         start_from: CodeRestorer | None = None,
+        scores: ScoreList | None = None,
     ) -> None:
-        torch.manual_seed(seed)
+        check_told(network.config, scores)
         check_range("quality_weight", quality_weight, 0)
+        if scores is not None and quality_weight > 0:
+            raise TrainingError("a list scores no decoded faces: a quality weight needs the metric itself.")
+        torch.manual_seed(seed)
+        self.scores = scores
+        self.prepare = restored_pair if scores is None else listed_pair
         self.network = network.requires_grad_(False)
         self.quality_weight = quality_weight
         self.target_encoder = copy.deepcopy(network.encoder).eval()
@@ -102,11 +115,11 @@ class LookupStage:
         self.threshold = 0.0
 
     def start(self, accelerator: Accelerator, faces: Tensor) -> None:
-        self.threshold = hq_threshold(self.metric.to(accelerator.device), faces)
+        self.threshold = hq_threshold(self.metric.to(accelerator.device), faces, self.scores)
 
     def step(self, accelerator: Accelerator, batch: Sample, step: int) -> dict[str, Tensor]:
         with torch.no_grad(), accelerator.autocast():
-            score = self.metric(batch["target"])
+            score = score_targets(self.metric, batch)
             z, _ = self.target_encoder(to_network(batch["target"]))
             indices = self.quantiser.indices(z, score > self.threshold)
             wanted = self.network.quantise(indices, self.network.config.alpha, like=z.float())

@@ -25,6 +25,7 @@ from ..image import write_atomically, write_image
 from ..tensor_file import read_torch_file
 from .data import Face, FaceSamples, Prepare, Sample, batches, list_faces, read_faces
 from .processes import average_gradients, check_shares, share_state
+from .scores import ScoreList
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,11 @@ class Stage(Protocol):
     optimizers: dict[str, Optimizer]
     prepare: Prepare  # run by the processes that read the faces
 
+    @property
+    def scores(self) -> ScoreList | None:
+        """Of the faces, where they are listed; samples then have a `score`."""
+        ...
+
     def start(self, accelerator: Accelerator, faces: Tensor) -> None:
         """Called once, on fresh or resumed weights, with a few training faces (for thresholds and the like)."""
         ...
@@ -120,15 +126,17 @@ def run(stage: Stage, config: RunConfig) -> Path:
         accelerator = Accelerator(mixed_precision=config.precision, dataloader_config=shares)
     except ValueError as error:
         raise TrainingError(f"precision {config.precision!r} cannot be used here ({first_line(error)}).") from error
-    config.out.mkdir(parents=True, exist_ok=True)
     state_file, exported = config.out / "state.pt", config.out / "model.safetensors"
     check_shares(accelerator, stage.modules, config.batch_size)
-    settings = _settings(config, len(files) + len(more), accelerator.num_processes)
+    everything = files + more
+    if stage.scores is not None:
+        stage.scores.check(everything)
+    settings = _settings(config, len(everything), stage.scores, accelerator.num_processes)
+    config.out.mkdir(parents=True, exist_ok=True)
     for module in stage.modules.values():
         module.to(accelerator.device)
     first = _load_state(stage, settings, state_file) if state_file.exists() else 0
     share_state(*stage.modules.values())
-    everything = files + more
     spread = everything[:: max(1, len(everything) // 128)][:128]
     stage.start(accelerator, read_faces(spread, config.resolution).to(accelerator.device))
     if first == config.steps:
@@ -138,7 +146,7 @@ def run(stage: Stage, config: RunConfig) -> Path:
     shown = read_faces(_held_out(config.data, files), config.resolution).to(accelerator.device)
 
     length = config.steps * config.batch_size
-    samples = FaceSamples(files, config.resolution, config.seed, length, stage.prepare, more)
+    samples = FaceSamples(files, config.resolution, config.seed, length, stage.prepare, more, stage.scores)
     loader = accelerator.prepare(batches(samples, config.batch_size, first, config.workers))
     log = _Log(accelerator, config.out / "log.csv", config.steps, first)
     groups = [group for optimizer in stage.optimizers.values() for group in optimizer.param_groups]
@@ -172,11 +180,12 @@ def _held_out(data: Path, files: list[Face]) -> list[Face]:
     return (list_faces(data / "test") if (data / "test").is_dir() else files)[:8]
 
 
-def _settings(config: RunConfig, num_images: int, num_processes: int) -> dict[str, int | str]:
+def _settings(config: RunConfig, num_images: int, scores: ScoreList | None, num_processes: int) -> dict[str, int | str]:
     """What a run cannot go on without changing its course."""
     kept = ("steps", "batch_size", "resolution", "seed", "precision")
     named = {name: getattr(config, name) for name in kept}
-    return {**named, "training images": num_images, "number of processes": num_processes}
+    listed = "not listed" if scores is None else str(scores)
+    return {**named, "training images": num_images, "scores": listed, "number of processes": num_processes}
 
 
 def _save_state(stage: Stage, settings: dict[str, int | str], path: Path, step: int) -> None:
@@ -196,7 +205,7 @@ def _load_state(stage: Stage, settings: dict[str, int | str], path: Path) -> int
     state = _read_state(path)
     if set(state["modules"]) != set(stage.modules) or set(state["optimizers"]) != set(stage.optimizers):
         raise TrainingError(f"{path} is the checkpoint of another stage; use another --out.")
-    before = {"number of processes": 1, **state["settings"]}  # older runs knew of no others
+    before = {"number of processes": 1, "scores": "not listed", **state["settings"]}  # older runs knew of no others
     changed = [f"{name} {before[name]}, now {now}" for name, now in settings.items() if before.get(name, now) != now]
     if changed:
         raise TrainingError(

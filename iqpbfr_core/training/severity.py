@@ -78,6 +78,7 @@ class SeverityStage:
     """
 
     prepare = staticmethod(graded)
+    scores = None
 
     def __init__(
         self, seed: int = 0, generator: CodeRestorer | None = None, start_from: SeverityNet | None = None
