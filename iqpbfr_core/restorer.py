@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -349,17 +350,21 @@ def choose_codes(logits: Tensor, temperature: float, seed: int) -> Tensor:
 
 
 def load_restorer(
-    source: str | os.PathLike[str] = "builtin", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    source: str | os.PathLike[str] = "builtin",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
 ) -> Restorer:
     """Load a restorer from a file, or the built-in one.
 
     Args:
         source: "builtin", or the path of a `.safetensors`, `.pth`, `.ckpt` or `.onnx` file of a supported family.
-        device, dtype: where and how the weights are kept; float16 and bfloat16 work on every device.
+        device, dtype: where and how the weights are kept; float16 and bfloat16 work on every device. "auto" takes what
+            `precision.automatic_dtype` says: results then depend a little on the processor.
 
     Raises:
         CheckpointError: the file cannot be read, belongs to no supported family or does not fit it.
     """
     from .checkpoint import load_network
+    from .precision import automatic_dtype
 
-    return Restorer(load_network(source)).to(device, dtype)
+    return Restorer(load_network(source)).to(device, automatic_dtype(source, device) if dtype == "auto" else dtype)

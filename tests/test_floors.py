@@ -29,6 +29,7 @@ FLOORS = (
     "upscale",
     "settings",
     "features",
+    "precision",
     "restorer",
     "adapters",
     "codes",

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 import typer
@@ -32,8 +32,10 @@ def report(kind: str, text: str) -> None:
     errors.print(Text(f"{kind}:", style="bold red"), text)
 
 
-def load_model(model: str, adapter: Path | None, device: torch.device, dtype: torch.dtype = torch.float32) -> Restorer:
-    """A restorer, with a score adapter where one was given."""
+def load_model(
+    model: str, adapter: Path | None, device: torch.device, dtype: torch.dtype | Literal["auto"] = torch.float32
+) -> Restorer:
+    """A restorer, with a score adapter where one was given; see `load_restorer`."""
     restorer = load_restorer(model, device, dtype)
     return restorer if adapter is None else load_adapter(adapter, restorer).attach(restorer)
 

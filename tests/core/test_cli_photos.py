@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import run
 from networks import write_upscaler
 from photos import detector_file, needs_photos, read_photo_number
@@ -213,6 +214,15 @@ def test_half_precision_restores_much_the_same(tmp_path, restore):
     code, _, errors = restore(tmp_path / "face.png", "-o", tmp_path / "x", "--precision", "int8")
     assert code == 2
     assert "fp16" in errors
+
+
+def test_what_the_processor_changes_is_said(tmp_path, call, tiny_file, monkeypatch):
+    face = Path(__file__).parents[2] / "pictures" / "face.png"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    for options, is_said in ((), True), (("--precision", "fp32"), False), (("--model", tiny_file), False):
+        code, _, errors = call("restore", "--aligned", face, "-o", tmp_path / "out", "--device", "cpu", *options)
+        assert code == 0
+        assert ("--precision fp32" in errors) == is_said
 
 
 def test_the_doctor_names_what_is_missing_and_what_lies_where(tmp_path, call, monkeypatch):
