@@ -51,6 +51,8 @@ class Tone:
 
     def apply(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) with the colours of the grey and toned ones of these instead of their own."""
+        if not self.is_all.any():
+            return images
         grey = to_grey(images)
         toned = grey + (self.curves.to(images) @ _near(grey[:, 0].flatten(1))).reshape(images.shape)
         return torch.where(self.is_all.to(images.device)[:, None, None, None], toned.clamp(0, 1), images)

@@ -1,5 +1,6 @@
 """The photo's own detail, where it is finer than a model can draw, and faces as sharp and grainy as what surrounds them."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -34,14 +35,17 @@ def keep_detail(photo: Tensor, face: Tensor, pixels_per_crop_pixel: float, amoun
     amount *= min(1.0, max(0.0, (pixels_per_crop_pixel - 1) / _RAMP))
     if amount == 0:
         return face
-    sigma = _LIMIT * pixels_per_crop_pixel
-    seen = drawn = missing = torch.zeros_like(face)
-    for theirs, ours in zip(_octaves(photo, sigma), _octaves(face, sigma), strict=True):
-        energy = _energy(theirs)
-        is_detail = ((energy / _noise(photo, energy) - _NOISE) / (_DETAIL - _NOISE)).clamp(0, 1)
-        seen, drawn, missing = seen + theirs, drawn + ours, missing + is_detail * (theirs - ours)
-    energy = _energy(seen)
-    ratio = (energy - _noise(photo, energy)).clamp(min=0).mean() / _energy(drawn).mean().clamp(min=1e-9)
+    luma = _luma(photo)
+    is_told = _tells_noise(luma)
+    difference = photo - face
+    seen, between, missing = torch.zeros_like(luma), torch.zeros_like(face), torch.zeros_like(face)
+    # Blurs are linear: those of the face and of its luma follow from these.
+    for band in _octaves(torch.cat((luma, difference), 1), _LIMIT * pixels_per_crop_pixel):
+        energy = _energy(band[:, :1])
+        is_detail = ((energy / _noise(energy, is_told) - _NOISE) / (_DETAIL - _NOISE)).clamp(0, 1)
+        seen, between, missing = seen + band[:, :1], between + band[:, 1:], missing + is_detail * band[:, 1:]
+    energy, drawn = _energy(seen), _energy(seen - _luma(between))
+    ratio = (energy - _noise(energy, is_told)).clamp(min=0).mean() / drawn.mean().clamp(min=1e-9)
     is_finer = ((ratio - _FINER[0]) / (_FINER[1] - _FINER[0])).clamp(0, 1)
     return face + amount * is_finer * missing
 
@@ -82,37 +86,73 @@ def match_surroundings(photo: Tensor, face: Tensor, share: Tensor, amount: float
 
 def _sharpness(images: Tensor, where: Tensor) -> Tensor:
     """How much of the strongest edges' energy is finer than two pixels."""
-    coarse, fine = (_energy(images - blur(images, sigma))[where] for sigma in (2.0, 1.0))
+    luma = _luma(images)
+    coarse, fine = (_energy(luma - blur(luma, sigma))[where] for sigma in (2.0, 1.0))
     edges = coarse >= coarse[:: 1 + len(coarse) // 2**20].quantile(0.9)
     return fine[edges].sum() / coarse[edges].sum().clamp(min=1e-9)
 
 
 def _grain(images: Tensor, where: Tensor) -> Tensor:
     """Variance of the noise in flat parts, of the luma; a 3 x 3 blur takes out a ninth of it."""
-    finest = images - F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
-    energy = _energy(finest)[where]
+    luma = _luma(images)
+    energy = _energy(luma - _mean_around(luma, 3))[where]
     return energy[:: 1 + len(energy) // 2**20].quantile(_GRAINY) * 9 / 8
 
 
-def _noise(photo: Tensor, energy: Tensor) -> Tensor:
-    """The band's energy where there is nothing to see. Pixels near black and white count for nothing: noise ends there."""
-    luma = to_grey(F.avg_pool2d(photo, 5, 1, 2, count_include_pad=False))[:, :1]
-    told = energy[(luma > 0.05) & (luma < 0.95)]
+def _noise(energy: Tensor, is_told: Tensor) -> Tensor:
+    """The band's energy where there is nothing to see; `is_told` from `_tells_noise`."""
+    told = energy[is_told]
     told = told if len(told) else energy.flatten()
     return told[:: 1 + len(told) // 2**20].quantile(_FLAT).clamp(min=1e-9)
 
 
+def _tells_noise(luma: Tensor) -> Tensor:
+    """(1, 1, h, w) which pixels tell how noisy a photo is: those near black and white do not, noise ends there."""
+    around = _mean_around(luma, 5)
+    return (around > 0.05) & (around < 0.95)
+
+
 def _energy(band: Tensor) -> Tensor:
-    """Mean square of a band's luma around each pixel: (1, 1, h, w)."""
-    square = to_grey(band)[:, :1].square()
-    return F.avg_pool2d(square, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
+    """Mean square of a band (1, 1, h, w) of the luma around each pixel."""
+    return _mean_around(band.square(), _WINDOW)
+
+
+def _luma(images: Tensor) -> Tensor:
+    return to_grey(images)[:, :1]
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of (B, C, h, w), its border repeated."""
-    radius = max(1, round(3 * sigma))
-    position = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    kernel = (-(position**2) / (2 * sigma**2)).exp()
-    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, 1, -1)
-    wide = F.pad(images, (radius,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(wide, kernel, groups=len(kernel)), kernel.transpose(2, 3), groups=len(kernel))
+    reach = max(1, round(3 * sigma))
+    weights = [math.exp(-(distance**2) / (2 * sigma**2)) for distance in range(reach + 1)]
+    total = 2 * sum(weights) - weights[0]
+    weights = [weight / total for weight in weights]
+    return _along(_along(F.pad(images, (reach,) * 4, mode="replicate"), weights, 2), weights, 3)
+
+
+def _mean_around(images: Tensor, side: int) -> Tensor:
+    """Mean of (B, C, h, w) in a square of an odd `side` around each pixel; what lies outside does not count."""
+    reach = side // 2
+    sums = _along(_along(F.pad(images, (reach,) * 4), [1.0] * (reach + 1), 2), [1.0] * (reach + 1), 3)
+    rows, columns = (_counts(length, reach, images.device) for length in images.shape[2:])
+    return sums / (rows[:, None] * columns)
+
+
+def _counts(length: int, reach: int, device: torch.device) -> Tensor:
+    """(length,) how many places of a line are at most `reach` away from each."""
+    place = torch.arange(length, device=device)
+    return place.clamp(max=reach) + place.flip(0).clamp(max=reach) + 1
+
+
+def _along(images: Tensor, weights: list[float], dim: int) -> Tensor:
+    """Filter along one axis by weights from the middle outwards, the same to both sides; what they do not cover is cut off.
+
+    Adding up shifted pictures is three times as fast on a CPU as a convolution of so few channels.
+    """
+    middle = len(weights) - 1
+    length = images.shape[dim] - 2 * middle
+    total = images.narrow(dim, middle, length) * weights[0]
+    for distance, weight in enumerate(weights[1:], 1):
+        sides = (images.narrow(dim, middle + step, length) for step in (-distance, distance))
+        total.add_(torch.add(*sides), alpha=weight)
+    return total

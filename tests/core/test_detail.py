@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from iqpbfr_core.faces.detail import _octaves, blur, keep_detail, match_surroundings
+from iqpbfr_core.faces.detail import _mean_around, _octaves, blur, keep_detail, match_surroundings
 from iqpbfr_core.image import resize, to_grey
 
 SIDE, SCALE = 384, 6.0  # a face of 384 px through a model of 64
@@ -101,3 +101,19 @@ def test_a_face_becomes_as_soft_and_grainy_as_what_surrounds_it():
     assert torch.equal(match_surroundings(photo, face, share, 0.0), face)
     clean = match_surroundings(face, face, share, 1.0)
     assert (clean - face).abs().mean() < 0.01
+
+
+def test_filters_are_what_a_convolution_gives():
+    images = torch.rand(2, 3, 20, 31, generator=torch.Generator().manual_seed(0))
+    for side in (3, 11, 41):  # the last is wider than the picture
+        around = F.avg_pool2d(F.pad(images, (20,) * 4), side, 1, padding=0)
+        inside = F.avg_pool2d(F.pad(torch.ones_like(images), (20,) * 4), side, 1, padding=0)
+        start = 20 - side // 2
+        wanted = (around / inside)[..., start : start + 20, start : start + 31]
+        torch.testing.assert_close(_mean_around(images, side), wanted)
+    position = torch.arange(-6, 7.0)
+    kernel = (-(position**2) / (2 * 2.0**2)).exp()
+    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
+    wanted = F.pad(images, (6,) * 4, mode="replicate")
+    wanted = F.conv2d(F.conv2d(wanted, kernel, groups=3), kernel.transpose(2, 3), groups=3)
+    torch.testing.assert_close(blur(images, 2.0), wanted)
