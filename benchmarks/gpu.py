@@ -1,4 +1,4 @@
-"""All figures of one GPU, as a table in Markdown: less than ten minutes, and nothing to download.
+"""All figures of one GPU, as a table in Markdown: meant to take less than ten minutes; nothing to download.
 
     python benchmarks/gpu.py -o gpu.md [--device cuda] [--faces 8] [--rounds 20] [--official DIR]
 
