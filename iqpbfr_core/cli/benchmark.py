@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import torch
 import typer
 from rich.progress import track
 
@@ -10,12 +11,23 @@ from .. import pyiqa_metrics
 from ..degradation import Preset
 from ..errors import InputError, MissingPackageError, WeightsNotFoundError
 from ..evaluation.comparison import ORIGINAL, Entrant, Model, Results, check_settings, compare, pair
-from ..evaluation.frechet import FrechetDistance, read_statistics
-from ..evaluation.landmarks import LandmarkJudge
+from ..evaluation.frechet import FID, FrechetDistance, read_statistics
+from ..evaluation.landmarks import DenseLandmarks, FiveLandmarks
 from ..evaluation.likeness import FeatureJudge, IdentityJudge
-from ..evaluation.measures import PSNR, SSIM, Measure, by_identity, by_landmarks, by_likeness, by_lpips, by_metric
+from ..evaluation.measures import (
+    PSNR,
+    SSIM,
+    Measure,
+    by_dense_landmarks,
+    by_identity,
+    by_landmarks,
+    by_likeness,
+    by_lpips,
+    by_metric,
+)
 from ..evaluation.published import SETS, PublishedSet
-from ..evaluation.report import FID, summarise, write_report
+from ..evaluation.report import Value, summarise, write_report
+from ..faces.weights import FAN
 from ..image import read_image
 from ..quality import load_metric, weights_folder
 from ..restorer import load_restorer
@@ -23,7 +35,14 @@ from ..training.data import list_images
 from .console import FIDELITY_HELP, MAX_SEED, check_word, choose_device, errors, output, settle
 from .evidence import RECOGNISER, RETINAFACE, judge_file
 
-MEASURES = ("psnr", "ssim", "lpips", "fid", "identity", "perceptual", "lmd", "niqe", "piqe", "builtin")
+MEASURES = ("psnr", "ssim", "lpips", "fid", "identity", "perceptual", "lmd", "lmd98", "niqe", "piqe", "builtin")
+
+_NEEDED = {
+    "identity": "--identity",
+    "perceptual": "--landmarks",
+    "lmd": "--landmarks",
+    "lmd98": "--dense-landmarks",
+}
 
 
 def benchmark(
@@ -51,6 +70,9 @@ def benchmark(
     ),
     download: bool = typer.Option(False, "--download", help="Download missing weights of metrics, LPIPS and FID."),
     landmarks: Path | None = typer.Option(None, help=f"RetinaFace weights; default: {RETINAFACE} in --weights."),
+    dense_landmarks: Path | None = typer.Option(
+        None, help=f"Network for 98 landmarks; default: facexlib's {FAN.name} in --weights."
+    ),
     identity: Path | None = typer.Option(
         None, help=f"Face recogniser (TorchScript); default: {RECOGNISER} in --weights."
     ),
@@ -72,13 +94,15 @@ def benchmark(
     home = (data or lq or Path()).parent / "weights"
     folder = weights or (home if home.is_dir() else None)
     has_reference = data is not None or fid_statistics is not None
-    distance = _fid(folder, download, has_reference) if "fid" in measure else None
+    chosen = choose_device(device)
+    distance = _fid(folder, download, has_reference, chosen) if "fid" in measure else None
     reference = None if fid_statistics is None else read_statistics(fid_statistics)
     measures = _measures(
         [name for name in measure if name != "fid"],
         folder,
         download,
         judge_file(landmarks, folder, RETINAFACE),
+        judge_file(dense_landmarks, folder, FAN.name),
         judge_file(identity, folder, RECOGNISER),
     )
     settings = {
@@ -89,7 +113,7 @@ def benchmark(
     first = cases[0].original or cases[0].degraded
     assert first is not None
     side = read_image(first).shape[-1]
-    entrants: list[Entrant] = [_model(name, quality, fidelity, device) for name in restorer]
+    entrants: list[Entrant] = [_model(name, quality, fidelity, chosen) for name in restorer]
     entrants += [_results(text) for text in results]
 
     def progress(starts: Sequence[int], name: str) -> Iterable[int]:
@@ -105,11 +129,9 @@ def benchmark(
         for name, cells in summary.items():
             if name == ORIGINAL and fid_statistics is None:
                 cells[FID.name] = None  # of itself
-                continue
-            value = distance(out / "faces" / name, reference)
-            cells[FID.name] = (value, value, value)
-        measures = [*measures, FID]
-    write_report(out, title, found, summary, measures, quoted)
+            else:
+                cells[FID.name] = Value(distance(out / "faces" / name, reference))
+    write_report(out, title, found, summary, measures if distance is None else [*measures, FID], quoted)
     output.print((out / "table.md").read_text(), soft_wrap=True)
     output.print(str(out / "index.html"), soft_wrap=True)
 
@@ -122,20 +144,25 @@ def _published(name: str | None) -> PublishedSet | None:
     return known[name]
 
 
-def _fid(folder: Path | None, download: bool, has_reference: bool) -> FrechetDistance | None:
+def _fid(folder: Path | None, download: bool, has_reference: bool, device: torch.device) -> FrechetDistance | None:
     """None, and a word why, where it cannot be had."""
     if not has_reference:
         errors.print("fid is left out: it needs originals, or --fid-statistics FILE.")
         return None
     try:
-        return FrechetDistance(folder or weights_folder(), download)
+        return FrechetDistance(folder or weights_folder(), download, device=device)
     except (MissingPackageError, WeightsNotFoundError) as error:
         errors.print(f"fid is left out: {error}")
     return None
 
 
 def _measures(
-    names: list[str], folder: Path | None, download: bool, detector: Path | None, recogniser: Path | None
+    names: list[str],
+    folder: Path | None,
+    download: bool,
+    detector: Path | None,
+    aligner: Path | None,
+    recogniser: Path | None,
 ) -> list[Measure]:
     """Those that can be had; the others are named."""
     own: dict[str, Callable[[], Measure]] = {
@@ -148,13 +175,14 @@ def _measures(
     if detector is not None:
         own |= {
             "perceptual": lambda: by_likeness(FeatureJudge(detector)),
-            "lmd": lambda: by_landmarks(LandmarkJudge(detector)),
+            "lmd": lambda: by_landmarks(FiveLandmarks(detector)),
         }
+    if aligner is not None:
+        own["lmd98"] = lambda: by_dense_landmarks(DenseLandmarks(aligner))
     measures = []
     for name in dict.fromkeys(names):
-        if name not in own and name in ("identity", "perceptual", "lmd"):
-            needed = "--identity FILE" if name == "identity" else "--landmarks FILE"
-            errors.print(f"{name} is left out: it needs {needed}, or that file in --weights.")
+        if name not in own and name in _NEEDED:
+            errors.print(f"{name} is left out: it needs {_NEEDED[name]} FILE, or that file in --weights.")
             continue
         try:
             measures.append(
@@ -167,8 +195,8 @@ def _measures(
     return measures
 
 
-def _model(name: str, quality: float, fidelity: float | None, device: str) -> Model:
-    restorer = load_restorer(name, choose_device(device))
+def _model(name: str, quality: float, fidelity: float | None, device: torch.device) -> Model:
+    restorer = load_restorer(name, device)
     return Model(name if name == "builtin" else Path(name).stem, restorer, settle(restorer, quality, fidelity, None))
 
 

@@ -9,7 +9,7 @@ import typer
 from ..adapters import load_adapter
 from ..errors import InputError, WeightsNotFoundError
 from ..evaluation.evidence import CLAIMS, Finding, prepare
-from ..evaluation.landmarks import LandmarkJudge
+from ..evaluation.landmarks import FiveLandmarks
 from ..evaluation.likeness import FeatureJudge, IdentityJudge
 from ..image import write_atomically, write_image
 from ..quality import Metric, load_metric
@@ -69,7 +69,7 @@ def evidence(
         metrics,
         metric,
         seed,
-        landmarks=LandmarkJudge(detector) if detector else None,
+        landmarks=FiveLandmarks(detector) if detector else None,
         identity=IdentityJudge(recogniser) if recogniser else None,
         likeness=FeatureJudge(detector) if detector else None,
         adapter=load_adapter(adapter, restorer) if adapter else None,

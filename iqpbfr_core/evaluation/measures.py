@@ -1,4 +1,4 @@
-"""What restored faces are measured by, each measure with a name, a direction and a number per face."""
+"""What restored faces are measured by, each measure with a name, a direction and most with a number per face."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,22 +9,33 @@ from torch import Tensor, nn
 
 from ..errors import MetricError
 from ..quality import Metric
-from .landmarks import LandmarkJudge
+from .landmarks import DenseLandmarks, FiveLandmarks
 from .likeness import FeatureJudge, IdentityJudge
 
 
 @dataclass(frozen=True)
-class Measure:
-    """Attributes:
-    name: as it is asked for, heading: as it is shown.
-    lower_better: its direction.
-    needs_original: whether it compares with the original face.
-    of: (B, 3, R, R) in [0, 1] and the originals -> a number per face, NaN where it has none.
+class Scale:
+    """What a number means, be it of a face or of a set of faces.
+
+    Attributes:
+        name: as it is asked for, heading: as it is shown.
+        lower_better: its direction.
     """
 
     name: str
     heading: str
     lower_better: bool
+
+
+@dataclass(frozen=True)
+class Measure(Scale):
+    """A number per face.
+
+    Attributes:
+        needs_original: whether it compares with the original face.
+        of: (B, 3, R, R) in [0, 1] and the originals -> a number per face, NaN where it has none.
+    """
+
     needs_original: bool
     of: Callable[[Tensor, Tensor], list[float]]
 
@@ -74,9 +85,14 @@ def by_likeness(judge: FeatureJudge) -> Measure:
     return Measure("perceptual", "perceptual distance", True, True, lambda a, b: judge.distance(a, b).tolist())
 
 
-def by_landmarks(judge: LandmarkJudge) -> Measure:
+def by_landmarks(judge: FiveLandmarks) -> Measure:
     """Landmark distance (LMD) of five points, in pixels of a 512 pixel face."""
     return Measure("lmd", "LMD px", True, True, lambda a, b: judge.error(a, b).tolist())
+
+
+def by_dense_landmarks(judge: DenseLandmarks) -> Measure:
+    """Landmark distance (LMD) of 98 points, as papers print it, in pixels of a 512 pixel face."""
+    return Measure("lmd98", "LMD-98 px", True, True, lambda a, b: judge.error(a, b).tolist())
 
 
 def by_lpips(network: nn.Module) -> Measure:

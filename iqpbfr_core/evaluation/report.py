@@ -3,8 +3,9 @@
 import html
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from csv import writer
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,27 +13,40 @@ import numpy as np
 
 from ..image import write_atomically
 from .comparison import DEGRADED, ORIGINAL, Scores, column
-from .measures import Measure
+from .measures import Measure, Scale
 from .published import PublishedSet
 from .scatter import scatter
 from .statistics import bootstrap
 
 SHOWN = 24  # faces on the page
-# Of a set, not of its faces: a value without an interval, which `summarise` cannot know.
-FID = Measure("fid", "FID", True, True, lambda images, _: [float("nan")] * len(images))
 _STYLE = """body{font:15px system-ui,sans-serif;margin:2em;background:#fafafa;color:#222}table{border-collapse:collapse}
 td,th{padding:.3em .8em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}
 .best{font-weight:bold}img{width:170px;display:block}.faces td{padding:2px;border:0}.bar{background:#4a7;height:4px;margin-left:auto}
 .scatter{font-size:13px;fill:#222}.scatter circle{fill:#276;fill-opacity:.45}"""
 
-Summary = dict[str, dict[str, tuple[float, float, float] | None]]  # entrant -> measure -> mean, low, high
+
+@dataclass(frozen=True)
+class Value:
+    """A mean over faces with its 95 % interval; without one, a value of the set as such."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.mean:.4g}"
+        return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
-def summarise(found: Mapping[str, Scores], measures: list[Measure], seed: int = 0) -> Summary:
+Summary = dict[str, dict[str, Value | None]]  # entrant -> name of a scale -> value, None where there is none
+
+
+def summarise(found: Mapping[str, Scores], measures: Sequence[Measure], seed: int = 0) -> Summary:
     """Means over faces with 95 % bootstrap intervals; None where no face has a value."""
     summary: Summary = {}
     for name, scores in found.items():
-        cells: dict[str, tuple[float, float, float] | None] = {}
+        cells: dict[str, Value | None] = {}
         for measure in measures:
             values = column(scores, measure.name)
             values = values[np.isfinite(values)]
@@ -40,7 +54,7 @@ def summarise(found: Mapping[str, Scores], measures: list[Measure], seed: int = 
             if of_itself or not len(values):
                 cells[measure.name] = None
             else:
-                cells[measure.name] = (float(values.mean()), *bootstrap(values, lambda x: float(x.mean()), seed))
+                cells[measure.name] = Value(float(values.mean()), *bootstrap(values, lambda x: float(x.mean()), seed))
         summary[name] = cells
     return summary
 
@@ -50,29 +64,26 @@ def write_report(
     title: str,
     found: Mapping[str, Scores],
     summary: Summary,
-    measures: list[Measure],
+    scales: Sequence[Scale],
     published: PublishedSet | None,
 ) -> None:
     """table.md, table.csv, table.json and index.html in `folder`, beside what `compare` keeps there."""
-    write_atomically(folder / "table.md", _markdown(title, summary, measures, published).encode())
-    write_atomically(folder / "table.csv", _csv(summary, measures).encode())
+    write_atomically(folder / "table.md", _markdown(title, summary, scales, published).encode())
+    write_atomically(folder / "table.csv", _csv(summary).encode())
     write_atomically(folder / "table.json", json.dumps(_json(summary), indent=2, allow_nan=False).encode())
-    write_atomically(folder / "index.html", _page(title, found, summary, measures, published).encode())
+    write_atomically(folder / "index.html", _page(title, found, summary, scales, published).encode())
 
 
-def _heading(measure: Measure) -> str:
-    return f"{measure.heading} {'↓' if measure.lower_better else '↑'}"
+def _heading(scale: Scale) -> str:
+    return f"{scale.heading} {'↓' if scale.lower_better else '↑'}"
 
 
-def _cell(value: tuple[float, float, float] | None) -> str:
-    if value is None:
-        return "-"
-    mean, low, high = value
-    return f"{mean:.4g}" if low == high else f"{mean:.4g} [{low:.4g}, {high:.4g}]"
+def _cell(value: Value | None) -> str:
+    return "-" if value is None else str(value)
 
 
-def _markdown(title: str, summary: Summary, measures: list[Measure], published: PublishedSet | None) -> str:
-    lines = [f"# {title}", "", f"| | {' | '.join(map(_heading, measures))} |", "|" + "---|" * (len(measures) + 1)]
+def _markdown(title: str, summary: Summary, scales: Sequence[Scale], published: PublishedSet | None) -> str:
+    lines = [f"# {title}", "", f"| | {' | '.join(map(_heading, scales))} |", "|" + "---|" * (len(scales) + 1)]
     lines += [f"| {name} | {' | '.join(map(_cell, cells.values()))} |" for name, cells in summary.items()]
     lines += ["", "Mean over faces [95 % bootstrap interval]."]
     if published is not None:
@@ -97,18 +108,20 @@ def _warning(published: PublishedSet) -> str:
     )
 
 
-def _csv(summary: Summary, measures: list[Measure]) -> str:
+def _csv(summary: Summary) -> str:
     text = io.StringIO()
     rows = writer(text, lineterminator="\n")
     rows.writerow(["entrant", "measure", "mean", "low", "high"])
     for name, cells in summary.items():
-        rows.writerows([name, m, *map("{:.6g}".format, value)] for m, value in cells.items() if value is not None)
+        for measure, value in cells.items():
+            if value is not None:
+                rows.writerow([name, measure, *("" if x is None else f"{x:.6g}" for x in astuple(value))])
     return text.getvalue()
 
 
 def _json(summary: Summary) -> dict[str, object]:
     return {
-        name: {m: None if v is None else dict(zip(("mean", "low", "high"), v, strict=True)) for m, v in cells.items()}
+        name: {measure: None if value is None else asdict(value) for measure, value in cells.items()}
         for name, cells in summary.items()
     }
 
@@ -117,7 +130,7 @@ def _page(
     title: str,
     found: Mapping[str, Scores],
     summary: Summary,
-    measures: list[Measure],
+    scales: Sequence[Scale],
     published: PublishedSet | None,
 ) -> str:
     rows = []
@@ -125,10 +138,10 @@ def _page(
         shown = "".join(
             f"<td{' class=best' if _is_best(summary, name, m) else ''}>{_cell(cells[m.name])}"
             f"<div class=bar style='width:{_share(summary, name, m):.0%}'></div></td>"
-            for m in measures
+            for m in scales
         )
         rows.append(f"<tr><td>{html.escape(name)}</td>{shown}</tr>")
-    head = "".join(f"<th>{html.escape(_heading(m))}</th>" for m in measures)
+    head = "".join(f"<th>{html.escape(_heading(m))}</th>" for m in scales)
     names = "".join(f"<th>{html.escape(name)}</th>" for name in summary)
     grid = "".join(
         "<tr>"
@@ -138,8 +151,8 @@ def _page(
     )
     plots = "".join(
         f"<h3>{html.escape(_heading(m))}</h3>{drawing}"
-        for m in measures
-        if m is not FID and (drawing := scatter(found, m))
+        for m in scales
+        if isinstance(m, Measure) and (drawing := scatter(found, m))
     )
     note = _printed(published) if published else ""
     return (
@@ -163,17 +176,17 @@ def _printed(published: PublishedSet) -> str:
     )
 
 
-def _is_best(summary: Summary, name: str, measure: Measure) -> bool:
+def _is_best(summary: Summary, name: str, scale: Scale) -> bool:
     """Among those who restored."""
     values = {
-        entrant: cell[0]
+        entrant: cell.mean
         for entrant, cells in summary.items()
-        if entrant not in (DEGRADED, ORIGINAL) and (cell := cells[measure.name]) is not None
+        if entrant not in (DEGRADED, ORIGINAL) and (cell := cells[scale.name]) is not None
     }
-    return bool(values) and name == (min if measure.lower_better else max)(values, key=lambda entrant: values[entrant])
+    return bool(values) and name == (min if scale.lower_better else max)(values, key=lambda entrant: values[entrant])
 
 
-def _share(summary: Summary, name: str, measure: Measure) -> float:
+def _share(summary: Summary, name: str, scale: Scale) -> float:
     """Length of a bar: the mean as a share of the largest one."""
-    means = {entrant: abs(cell[0]) for entrant, cells in summary.items() if (cell := cells[measure.name]) is not None}
+    means = {entrant: abs(cell.mean) for entrant, cells in summary.items() if (cell := cells[scale.name]) is not None}
     return means.get(name, 0.0) / (max(means.values(), default=0.0) or 1.0)

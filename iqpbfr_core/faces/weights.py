@@ -37,6 +37,8 @@ PARSENET = WeightFile(
     "3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2",
 )
 
+FAN = WeightFile("alignment_WFLW_4HG.pth", f"{_RELEASES}/v0.1.0/alignment_WFLW_4HG.pth")  # 98 landmarks
+
 
 def default_folder() -> Path:
     """Where downloads go when no folder is named: $TORCH_HOME/hub/facexlib."""

@@ -6,15 +6,17 @@ import shutil
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 import torchvision
 
-from iqpbfr_core.errors import InputError, MetricError, WeightsNotFoundError
+from iqpbfr_core.errors import CheckpointError, InputError, MetricError, WeightsNotFoundError
 from iqpbfr_core.evaluation.comparison import Case, Model, Results, check_settings, column, compare, pair
-from iqpbfr_core.evaluation.frechet import read_statistics
+from iqpbfr_core.evaluation.frechet import FID, frechet_distance, read_statistics
+from iqpbfr_core.evaluation.landmarks import DenseLandmarks, peaks
 from iqpbfr_core.evaluation.measures import PSNR, SSIM, Measure, by_lpips
 from iqpbfr_core.evaluation.published import SETS
-from iqpbfr_core.evaluation.report import summarise, write_report
+from iqpbfr_core.evaluation.report import Value, summarise, write_report
 from iqpbfr_core.image import read_image, write_image
 from iqpbfr_core.pyiqa_metrics import load_inception, load_lpips
 
@@ -47,7 +49,7 @@ def test_everybody_is_measured_on_the_same_faces_and_reported(originals, entrant
             assert values["brightness"] == pytest.approx(kept.mean().item(), rel=1e-4)
     summary = summarise(found, MEASURES)
     assert summary["original"]["psnr"] is None
-    assert summary["ours"]["ssim"][0] == pytest.approx(column(found["ours"], "ssim").mean())
+    assert summary["ours"]["ssim"].mean == pytest.approx(column(found["ours"], "ssim").mean())
     write_report(tmp_path / "out", "three <faces>", found, summary, MEASURES, SETS[0])
     text = (tmp_path / "out" / "table.md").read_text()
     assert "CodeFormer" in text
@@ -132,6 +134,23 @@ def test_weights_that_are_missing_are_named(tmp_path):
             load(tmp_path)
 
 
+@torch.no_grad()
+def lpips_of_the_paper(trunk, layers, first, second):
+    """Zhang et al. 2018, arXiv 1801.03924, equation 1: weighted squares of differences of unit-length features, their
+    means over places, the sum over layers; ImageNet's normalisation as in the authors' code.
+    """
+    network = torchvision.models.alexnet(weights=None).features
+    network.load_state_dict({key.removeprefix("features."): v for key, v in trunk.items() if "features" in key})
+    mean, deviation = (torch.tensor(x)[:, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    x, total = (torch.cat((first, second)) - mean) / deviation, torch.zeros(len(first))
+    for number, layer in enumerate(network):
+        x = layer(x)
+        if number in (1, 4, 7, 9, 11):  # the five ReLUs
+            a, b = torch.nn.functional.normalize(x, dim=1).chunk(2)
+            total += ((a - b).square() * layers[(1, 4, 7, 9, 11).index(number)]).sum(1).mean((1, 2))
+    return total
+
+
 def test_lpips_is_made_of_both_of_its_files(tmp_path, faces):
     torch.manual_seed(0)
     trunk = torchvision.models.alexnet(weights=None).state_dict()
@@ -144,21 +163,67 @@ def test_lpips_is_made_of_both_of_its_files(tmp_path, faces):
     assert len(values) == 3
     assert min(values) > 0
     assert by_lpips(network).of(faces, faces) == [0, 0, 0]
-    # The first layer's part, by the paper: unit-length features, squared differences, weighted sums, means over places.
-    first = torch.nn.Conv2d(3, 64, 11, 4, 2)
-    first.load_state_dict({name: trunk[f"features.0.{name}"] for name in ("weight", "bias")})
-    scale = network.scaling_layer
-    a, b = (
-        torch.nn.functional.normalize(first((2 * x - 1 - scale.shift) / scale.scale).relu(), dim=1)
-        for x in (faces, faces.roll(1, 0))
-    )
-    parts = network(faces, faces.roll(1, 0), retPerLayer=True)[1]
-    expected = ((a - b) ** 2 * layers["lin0.model.1.weight"]).sum(1).mean((1, 2))
-    torch.testing.assert_close(parts[0].flatten(), expected, atol=1e-5, rtol=1e-4)
+    expected = lpips_of_the_paper(trunk, list(layers.values()), faces, faces.roll(1, 0))
+    torch.testing.assert_close(torch.tensor(values), expected, atol=1e-5, rtol=1e-4)
     del layers["lin4.model.1.weight"]
     torch.save(layers, tmp_path / "LPIPS_v0.1_alex-df73285e.pth")
     with pytest.raises(MetricError, match="LPIPS_v0"):
         load_lpips(tmp_path)
+
+
+@pytest.mark.parametrize("count", [200, 20])  # more pictures than features, and fewer: the covariance is singular
+def test_fid_is_the_distance_of_its_formula(count):
+    random = np.random.default_rng(0)
+    sets = [random.normal(size=(count, 64)) @ random.normal(size=(64, 64)) + shift for shift in (0, 1)]
+    first, second = ((features.mean(0), np.cov(features, rowvar=False)) for features in sets)
+    root = scipy.linalg.sqrtm(first[1] @ second[1] + 0j).real
+    expected = np.square(first[0] - second[0]).sum() + np.trace(first[1] + second[1] - 2 * root)
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-4)
+    assert frechet_distance(first, first) == pytest.approx(0, abs=1e-6 * np.trace(first[1]))
+
+
+@pytest.mark.slow
+def test_98_landmarks_are_those_of_facexlib(tmp_path, faces, monkeypatch):
+    theirs = pytest.importorskip("facexlib.alignment.awing_arch", reason="no facexlib: pip install facexlib")
+    torch.manual_seed(0)
+    network = theirs.FAN(num_modules=4, num_landmarks=98, device="cpu").eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "alignment_WFLW_4HG.pth")
+    judge = DenseLandmarks(tmp_path / "alignment_WFLW_4HG.pth")
+    picture = torch.nn.functional.interpolate(faces[:1], (256, 256), mode="bilinear")
+    with torch.no_grad():
+        torch.testing.assert_close(judge.network(picture), network(picture)[0][-1], atol=1e-4, rtol=1e-3)
+    heat = torch.full((2, 98, 64, 64), -9.0)  # at the very edge, facexlib reads a place of another row
+    heat[:, :, 1:-1, 1:-1].normal_()
+    monkeypatch.setattr(np, "float", float, raising=False)  # it is written for an older NumPy
+    expected = theirs.calculate_points(heat.numpy())
+    torch.testing.assert_close(peaks(heat), torch.from_numpy(expected).float())
+    judge.network = lambda inputs: torch.cat((heat, heat[:, :1]), 1)
+    torch.testing.assert_close(judge.landmarks(faces[:2]), peaks(heat) * 8)  # in a face of 512 pixels
+
+
+def test_another_network_is_no_finder_of_98_landmarks(tmp_path):
+    torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"other\.pth.*face alignment"):
+        DenseLandmarks(tmp_path / "other.pth")
+
+
+def test_a_value_of_a_set_is_shown_without_an_interval(originals, entrants, tmp_path):
+    found = compare(pair(originals, []), entrants[:1], MEASURES, tmp_path / "out", 64)
+    summary = summarise(found, MEASURES)
+    for name, cells in summary.items():
+        cells[FID.name] = None if name == "original" else Value(12.5)
+    write_report(tmp_path / "out", "faces", found, summary, [*MEASURES, FID], None)
+    assert "| ours | " in (text := (tmp_path / "out" / "table.md").read_text())
+    assert text.splitlines()[4].endswith("| 12.5 |")
+    assert json.loads((tmp_path / "out" / "table.json").read_text())["ours"]["fid"] == {
+        "mean": 12.5, "low": None, "high": None,
+    }  # fmt: skip
+    assert "ours,fid,12.5,,\n" in (tmp_path / "out" / "table.csv").read_text()
+    assert "<h3>FID" not in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_what_is_no_file_of_statistics_is_refused(tmp_path):

@@ -14,7 +14,7 @@ from iqpbfr_core.degradation import gaussian_blur
 from iqpbfr_core.errors import CheckpointError, InputError, MetricError
 from iqpbfr_core.evaluation.evidence import CLAIMS, prepare
 from iqpbfr_core.evaluation.evidence.discreteness import share_better
-from iqpbfr_core.evaluation.landmarks import LandmarkJudge
+from iqpbfr_core.evaluation.landmarks import FiveLandmarks
 from iqpbfr_core.evaluation.likeness import IdentityJudge
 from iqpbfr_core.evaluation.spectrum import out_of_band
 from iqpbfr_core.evaluation.statistics import bootstrap, mean_interval, spearman
@@ -66,7 +66,7 @@ def test_shares_know_which_way_is_better_and_leave_out_faces_without_a_score():
 def test_wrong_landmark_weights_are_refused(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=r"a\.pth"):
-        LandmarkJudge(tmp_path / "a.pth")
+        FiveLandmarks(tmp_path / "a.pth")
 
 
 @pytest.fixture
