@@ -1,4 +1,4 @@
-"""Video files by PyAV: upright frames as tensors, and new files with the timing, colours and sound of the old one.
+"""Video files by PyAV: upright frames as tensors, and new files with the timing, colours, sound and subtitles of the old one.
 
 A new video is written in parts, each whole or not at all, that are joined without encoding anything again.
 """
@@ -53,6 +53,16 @@ def count_frames(path: str | os.PathLike[str]) -> int:
         return stream.frames or round(seconds * float(stream.average_rate or 0))
 
 
+def lost_by_writing(path: str | os.PathLike[str]) -> list[str]:
+    """What of a video a new one of ours does not have, in words that go on a sentence about it; [] if it has all."""
+    with _opened(path) as (container, stream):
+        coded = stream.codec_context.format
+        bits = max((component.bits for component in coded.components), default=8) if coded is not None else 8
+        losses = [f"{bits} bits a channel became 8"] if bits > 8 else []
+        is_other = output_suffix(Path(path).suffix) != Path(path).suffix  # see join_parts
+        return [*losses, "subtitles are left out"] if is_other and container.streams.subtitles else losses
+
+
 def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
     """The frames of a video's first picture stream, in the order they are shown.
 
@@ -99,7 +109,10 @@ def write_part(path: Path, frames: Iterable[Frame], like: str | os.PathLike[str]
 
 
 def join_parts(parts: Sequence[Path], source: str | os.PathLike[str], target: Path) -> None:
-    """Write parts one after the other, with the sound of `source`, as one video, whole or not at all."""
+    """Write parts one after the other, with the sound of `source`, as one video, whole or not at all.
+
+    Subtitles come along into the same format; another may not hold their kind.
+    """
     temporary = target.with_name(f".{target.name}.part")
     with (
         _opened(source) as (original, _),
@@ -108,10 +121,13 @@ def join_parts(parts: Sequence[Path], source: str | os.PathLike[str], target: Pa
     ):
         joined.metadata.update(original.metadata)
         pictures = joined.add_stream_from_template(first)
-        sounds = {stream.index: joined.add_stream_from_template(stream) for stream in original.streams.audio}
+        kept = list(original.streams.audio)
+        if Path(source).suffix.lower() == target.suffix.lower():
+            kept += original.streams.subtitles
+        targets = {stream.index: joined.add_stream_from_template(stream) for stream in kept}
         packets = [_packets_of_parts(parts, pictures)]
-        if sounds:
-            packets.append(_packets(original, original.streams.audio, sounds))
+        if kept:
+            packets.append(_packets(original, kept, targets))
         for packet in heapq.merge(*packets, key=lambda packet: packet.dts * packet.time_base):
             joined.mux(packet)
     os.replace(temporary, target)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -65,26 +66,37 @@ def choose_faces(faces: Faces, choice: FaceChoice) -> Faces:
     return selection.first(selection.sort(faces, order), 1) if order else faces
 
 
-def restore_file(
-    source: Path,
-    target: Path,
-    find: Callable[[Tensor], Faces],
-    restore: Callable[..., PhotoResult],
-    masks: Path | None,
-    enlarge: Enlarger | None,
-    as_json: bool = False,
-) -> None:
+@dataclass(frozen=True)
+class Recipe:
+    """How a file is restored, be it a photo or a video.
+
+    Attributes:
+        find: the faces of (1, 3, H, W) in [0, 1].
+        restore: `restore_photo` with all its settings.
+        masks: a mask, or a folder with one per file; see `mask_of`.
+        enlarge: what gives the larger picture that faces are pasted into.
+        as_json: whether to say what happened as JSON.
+    """
+
+    find: Callable[[Tensor], Faces]
+    restore: Callable[..., PhotoResult]
+    masks: Path | None = None
+    enlarge: Enlarger | None = None
+    as_json: bool = False
+
+
+def restore_file(source: Path, target: Path, recipe: Recipe) -> None:
     """Restore one photo; one without a face to restore is copied as it is, or written in the wanted format."""
     photo = read_photo(source)
-    faces = find(photo.pixels)
-    mask = mask_of(source, masks, (photo.pixels.shape[2], photo.pixels.shape[3]))
-    background = enlarge(source, photo.pixels) if enlarge else None
-    result = restore(photo.pixels, faces=faces, mask=mask, background=background)
+    faces = recipe.find(photo.pixels)
+    mask = mask_of(source, recipe.masks, (photo.pixels.shape[2], photo.pixels.shape[3]))
+    background = recipe.enlarge(source, photo.pixels) if recipe.enlarge else None
+    result = recipe.restore(photo.pixels, faces=faces, mask=mask, background=background)
     if len(result.faces) == 0 and background is None and source.suffix.lower() == target.suffix.lower():
         write_atomically(target, source.read_bytes())
     else:
         write_photo(result.image[0], photo, target)
-    output.print(_as_json(target, result) if as_json else f"{target}: {result.report[0]}", soft_wrap=True)
+    output.print(_as_json(target, result) if recipe.as_json else f"{target}: {result.report[0]}", soft_wrap=True)
 
 
 def _as_json(target: Path, result: PhotoResult) -> str:

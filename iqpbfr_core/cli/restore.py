@@ -31,7 +31,7 @@ from .console import (
     settle,
 )
 from .download import download_bar
-from .photos import Enlarger, FaceChoice, choose_faces, collect_photos, is_video, restore_file
+from .photos import Enlarger, FaceChoice, Recipe, choose_faces, collect_photos, is_video, restore_file
 from .processes import leaving_together, share
 from .videos import restore_video
 
@@ -123,7 +123,10 @@ def restore(
     ),
     as_json: bool = _run_option(False, "--json", help="Say what happened as JSON, a line for each file."),
 ) -> None:
-    """Restore, colorize or inpaint (as the model was trained) the faces in photos and videos, or aligned face crops."""
+    """Restore, colorize or inpaint (as the model was trained) the faces in photos and videos, or aligned face crops.
+
+    Videos keep sound and subtitles; those of more than 8 bits a channel (HDR) are written in 8.
+    """
     if aligned:
         refuse_options(context, _ONLY_PHOTOS, "has no meaning with --aligned")
         files = collect_images(images)
@@ -167,22 +170,22 @@ def restore(
             skip_above=skip_above,
             match=match,
         )
-        common = {
-            "find": lambda pixels: choose_faces(network(pixels, confidence), faces),
-            "masks": mask,
-            "enlarge": _enlarger(background, upscale, restorer.device),
-            "as_json": as_json,
-        }
-        restore_still = partial(restore_file, restore=restore_faces, **common)
+        recipe = Recipe(
+            find=lambda pixels: choose_faces(network(pixels, confidence), faces),
+            restore=restore_faces,
+            masks=mask,
+            enlarge=_enlarger(background, upscale, restorer.device),
+            as_json=as_json,
+        )
+        restore_still = partial(restore_file, recipe=recipe)
         restore_clip = partial(
             restore_video,
-            restore=restore_faces,
+            recipe=recipe,
             min_face=0 if small_faces == "upscale" else min_face,
             smoothing=video_smoothing,
             options={name: str(value) for name, value in context.params.items() if name not in _SAME_FRAMES}
             | {"precision": str(restorer.dtype)},  # of `auto`, what it came to
             resume=resume,
-            **common,
         )
 
         def work(source: Path, target: Path) -> None:

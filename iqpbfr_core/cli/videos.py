@@ -19,11 +19,10 @@ from .. import __version__
 from ..faces import tracks
 from ..faces.face import ARRAYS, Faces
 from ..image import write_atomically
-from ..pipeline import PhotoResult
-from ..video import PART_SUFFIX, Frame, count_frames, join_parts, read_frames, write_part
+from ..video import PART_SUFFIX, Frame, count_frames, join_parts, lost_by_writing, read_frames, write_part
 from .companions import mask_of
 from .console import errors, output, say
-from .photos import Enlarger
+from .photos import Recipe
 
 PART = 32  # frames: what a kill loses at most, and how far apart the frames are from which one can start to watch
 _AT_ONCE = 4  # frames restored together
@@ -33,42 +32,40 @@ Numbered = tuple[int, Frame]
 def restore_video(
     source: Path,
     target: Path,
-    find: Callable[[Tensor], Faces],
-    restore: Callable[..., PhotoResult],
-    masks: Path | None,
-    enlarge: Enlarger | None,
+    recipe: Recipe,
     min_face: float,
     smoothing: float,
     options: dict[str, str],
     resume: bool,
-    as_json: bool = False,
 ) -> None:
     """Restore one video; one without a face to restore is copied as it is, unless it is enlarged.
 
-    `restore` is called with a few frames and all faces in them; narrower ones than `min_face` are none. With `resume`
+    The recipe's `restore` is called with a few frames and all faces in them; narrower ones than `min_face` are none. With `resume`
     what an earlier call with the same `options` had done is not done again.
     """
     work = _work_folder(source, target, options, resume)
-    faces = _find_faces(source, work, find)
+    faces = _find_faces(source, work, recipe.find)
     faces = faces[faces.widths >= min_face]
     numbers = tracks.link(faces) if smoothing else None
     if numbers is not None:
         faces, numbers = tracks.smooth(faces, numbers, smoothing)
-    if len(faces) or enlarge or source.suffix.lower() != target.suffix.lower():
-        mask = mask_of(source, masks, faces.size)
+    if len(faces) or recipe.enlarge or source.suffix.lower() != target.suffix.lower():
+        mask = mask_of(source, recipe.masks, faces.size)
 
         def restore_frames(frames: list[Numbered], steady: tracks.SteadyCodes | None) -> Tensor:
             first, pixels = frames[0][0], torch.cat([frame.pixels for _, frame in frames])
             here = faces.in_frames(first, first + len(frames))
-            background = enlarge(source, pixels) if enlarge else None
-            return restore(pixels, faces=here, mask=mask, background=background, steady=steady).image
+            background = recipe.enlarge(source, pixels) if recipe.enlarge else None
+            return recipe.restore(pixels, faces=here, mask=mask, background=background, steady=steady).image
 
         parts = _restore_parts(source, work, restore_frames, faces.frames, numbers)
         join_parts(parts, source, target)
+        losses = lost_by_writing(source)
     else:
         write_atomically(target, source.read_bytes())
+        losses = []
     shutil.rmtree(work)
-    _report(target, faces, as_json)
+    _report(target, faces, losses, recipe.as_json)
 
 
 def _find_faces(source: Path, work: Path, find: Callable[[Tensor], Faces]) -> Faces:
@@ -148,8 +145,9 @@ def _load_faces(file: Path) -> Faces:
     return Faces(**tensors, size=(height, width), num_frames=num_frames)
 
 
-def _report(target: Path, faces: Faces, as_json: bool) -> None:
+def _report(target: Path, faces: Faces, losses: list[str], as_json: bool) -> None:
     with_faces = len(faces.frames.unique())
     said = f"faces restored in {with_faces} of {faces.num_frames} frames" if with_faces else "no face found"
+    said = ", ".join((said, *losses))
     told = {"path": str(target), "frames": faces.num_frames, "frames_with_faces": with_faces, "report": said}
     output.print(json.dumps(told, ensure_ascii=False) if as_json else f"{target}: {said}", soft_wrap=True)

@@ -23,16 +23,16 @@ POINTS = torch.tensor([[(0.38, 0.47), (0.62, 0.47), (0.5, 0.61), (0.39, 0.73), (
 PICTURES = Path(__file__).parents[2] / "pictures"
 
 
-def write_video(path, frames, colorspace=1):
+def write_video(path, frames, colorspace=1, pix_fmt="yuv420p"):
     """A video of PIL pictures, with a tone."""
     with av.open(str(path), "w") as file:
         pictures = file.add_stream("libx264", rate=RATE)
-        pictures.width, pictures.height, pictures.pix_fmt = *frames[0].size, "yuv420p"
+        pictures.width, pictures.height, pictures.pix_fmt = *frames[0].size, pix_fmt
         pictures.codec_context.colorspace = colorspace
         sound = file.add_stream("aac", rate=44100, layout="mono")
         for frame in frames:
             picture = av.VideoFrame.from_image(frame)
-            file.mux(pictures.encode(picture.reformat(format="yuv420p", dst_colorspace=colorspace)))
+            file.mux(pictures.encode(picture.reformat(format=pix_fmt, dst_colorspace=colorspace)))
         file.mux(pictures.encode())
         tone = np.sin(np.arange(int(44100 * len(frames) / RATE)) * 0.06).astype(np.float32)[None] / 3
         samples = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
@@ -106,6 +106,33 @@ def test_a_killed_video_goes_on_to_the_same_result(tmp_path, clip, tiny_file, mo
         assert run(*base, "-o", again.parent, "--resume").returncode == 0
     assert written == ["00001", "00002"]
     assert again.read_bytes() == result.read_bytes()
+
+
+def test_subtitles_come_along_and_what_is_lost_is_said(tmp_path, clip, tiny_file):
+    (tmp_path / "words.srt").write_text("1\n00:00:00,050 --> 00:00:00,150\nGood evening\n")
+    files = [tmp_path / "in" / name for name in ("same.mkv", "other.webm")]
+    files[0].parent.mkdir()
+    frames = [frame.to_image() for frame in av.open(str(clip)).decode(video=0)]
+    deep = write_video(tmp_path / "deep.mp4", frames, pix_fmt="yuv420p10le")
+    for file in files:
+        with (
+            av.open(str(deep)) as old,
+            av.open(str(tmp_path / "words.srt")) as text,
+            av.open(str(file), "w", format="matroska") as new,
+        ):
+            targets = {stream: new.add_stream_from_template(stream) for stream in (*old.streams, *text.streams)}
+            for packet in (*text.demux(), *old.demux()):
+                if packet.dts is not None:
+                    packet.stream = targets[packet.stream]
+                    new.mux(packet)
+    done = run("restore", *files, "--model", tiny_file, "--device", "cpu", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    same, other = sorted(done.stdout.splitlines(), key=lambda line: "other" in line)
+    assert same.endswith("in 7 of 7 frames, 10 bits a channel became 8")
+    assert other.endswith("10 bits a channel became 8, subtitles are left out")
+    with av.open(str(tmp_path / "out" / "same.mkv")) as kept:
+        (line,) = (bytes(packet) for packet in kept.demux(kept.streams.subtitles[0]) if packet.dts is not None)
+    assert line == b"Good evening"
 
 
 def test_parts_made_with_other_options_are_made_anew(tmp_path, clip, tiny_file, monkeypatch):
