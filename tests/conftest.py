@@ -2,6 +2,7 @@
 
 import os
 
+import formula
 import pytest
 import torch
 from networks import make_network
@@ -12,6 +13,11 @@ from iqpbfr_core.restorer import Restorer
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do the commands they start
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)  # before fixtures are made
+def pytest_runtest_setup(item):
+    formula.is_slow = item.get_closest_marker("slow") is not None
 
 
 @pytest.fixture

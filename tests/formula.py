@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 REFERENCES = Path(__file__).parent / "references"
+LARGE = 20e6  # parameters
+is_slow = False  # whether the test that runs is marked as slow; conftest.py sees to it
 
 
 def _noise(key: str, count: int) -> np.ndarray:
@@ -44,10 +46,17 @@ def fill(key: str, shape: list[int]) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.float32).reshape(shape))
 
 
+def shapes(name: str) -> dict[str, list[int]]:
+    """The shapes of the state dict of manifest `name`."""
+    return json.loads((REFERENCES / f"manifest_{name}.json").read_text())
+
+
 def filled_weights(name: str) -> dict[str, torch.Tensor]:
-    """The formula-filled state dict of manifest `name`."""
-    manifest = json.loads((REFERENCES / f"manifest_{name}.json").read_text())
-    return {key: fill(key, shape) for key, shape in manifest.items()}
+    """The formula-filled state dict of manifest `name`; a large one only in a test that is marked as slow."""
+    weights = shapes(name)
+    count = sum(int(np.prod(shape)) for shape in weights.values())
+    assert is_slow or count < LARGE, f"{name} has {count / 1e6:.0f} M parameters: mark this test as slow"
+    return {key: fill(key, shape) for key, shape in weights.items()}
 
 
 def filled_image(name: str = "a", side: int = 512) -> torch.Tensor:

@@ -1,12 +1,11 @@
 """The page of a ComfyUI server in headless Chromium: load, convert, queue and look at workflows."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from playwright.sync_api import FloatRect, Page, Request, TimeoutError, sync_playwright
-from server import FOLDER, ROOT, ComfyServer, Refused, Run
+from server import FOLDER, ROOT, ComfyServer, Refused, Run, find_browser
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -81,11 +80,6 @@ BEHIND = """() => {
         return [{id: link.id, from, to, top: Math.min(...between.map(([, y]) => y)), titles: [source, target, ...met].map(node => node.title)}]
     })
 }"""
-
-
-def find_browser() -> str | None:
-    """Chromium or Chrome of this machine."""
-    return shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def blueprints() -> dict[str, Any]:

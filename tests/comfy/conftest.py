@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from server import ComfyServer, find_comfyui
-from stand_ins import write_checkpoint
+from stand_ins import write_checkpoint, write_restorers
 
 PROMPTS = Path(__file__).parent / "prompts"
 
@@ -52,6 +52,15 @@ def checkpoint(comfyui, tmp_path_factory):
     file = tmp_path_factory.mktemp("checkpoint") / "zeros.safetensors"
     write_checkpoint(file, comfyui)
     return file
+
+
+@pytest.fixture
+def restorers(comfy):
+    """Stand-ins for the restorers that workflows name, for the time of a test."""
+    files = write_restorers(comfy.base)
+    yield
+    for file in files:
+        file.unlink()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -47,6 +48,11 @@ def find_python(comfyui: Path) -> str:
     return next((str(p) for p in places if p and Path(p).exists()), sys.executable)
 
 
+def find_browser() -> str | None:
+    """Chromium or Chrome of this machine."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
 @dataclass(frozen=True)
 class Run:
     """What ComfyUI's history says about one prompt."""
@@ -70,8 +76,9 @@ class Run:
         return next(iter(self._messages("execution_error")), {})
 
     @property
-    def was_interrupted(self) -> bool:
-        return bool(self._messages("execution_interrupted"))
+    def interrupted_at(self) -> str | None:
+        """The node that was at work; None if the run was not interrupted."""
+        return next((message["node_id"] for message in self._messages("execution_interrupted")), None)
 
     def files(self, node: str, kind: str = "images") -> list[dict[str, str]]:
         return self.history["outputs"].get(node, {}).get(kind, [])

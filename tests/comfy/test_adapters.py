@@ -4,17 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from server import Refused
-from stand_ins import write_restorers
 
 NAME = "16 Give CodeFormer a quality knob"
-
-
-@pytest.fixture
-def restorers(comfy):
-    files = write_restorers(comfy.base)
-    yield
-    for file in files:
-        file.unlink()
 
 
 def saved(comfy, run, number):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from server import NEEDS_CHECKPOINT, NEEDS_RESTORER, NEEDS_UPSCALER, ROOT, Refused, find_python
-from stand_ins import link_checkpoint, write_upscaler
+from server import NEEDS_CHECKPOINT, NEEDS_RESTORER, NEEDS_UPSCALER, ROOT, Refused, find_browser, find_python
+from stand_ins import write_upscaler
 
 PROMPTS = sorted(p.stem for p in (Path(__file__).parent / "prompts").glob("*.json"))
 NODE_IDS = set(re.findall(r'node_id="(IQPBFR_\w+)"', "".join(p.read_text() for p in (ROOT / "nodes").glob("*.py"))))
@@ -26,8 +26,6 @@ def test_loads_without_warnings(comfy):
     lines = [line for line in comfy.start_log.splitlines() if "IQP" in line or "iqpbfr" in line.lower()]
     assert lines, "the log does not mention the extension"
     assert not [line for line in lines if re.search("fail|error|warn|cannot|skip", line, re.I)], lines
-    seconds = float(re.search(r"([\d.]+) seconds.*IQP", "\n".join(lines))[1])
-    assert seconds < 0.5, f"import adds {seconds} s"
 
 
 def test_every_node_is_registered_and_explained(comfy):
@@ -50,6 +48,7 @@ def test_every_node_is_in_a_workflow_or_tested_here(prompt):
     assert NODE_IDS - used <= elsewhere
 
 
+@pytest.mark.skipif(find_browser() is not None, reason="test_browser.py runs every workflow by a click")
 @pytest.mark.parametrize(
     "name", [name for name in PROMPTS if name not in NEEDS_UPSCALER + NEEDS_RESTORER + NEEDS_CHECKPOINT]
 )
@@ -189,39 +188,48 @@ def test_codes_survive_saving(comfy, prompt):
 def _sweep(graph):
     graph["5"]["inputs"] |= {"steps": 20, "last_quality": 0.987}
     graph["3"]["inputs"]["image"] = ["20", 0]
+    return "5"
 
 
 def _target(graph):
-    next(node for node in graph.values() if node["class_type"] == "IQPBFR_RestoreToTarget")["inputs"] |= {
-        "image": ["20", 0],
-        "target_score": 0.987,
-    }
+    number = next(key for key, node in graph.items() if node["class_type"] == "IQPBFR_RestoreToTarget")
+    graph[number]["inputs"] |= {"image": ["20", 0], "target_score": 0.987}
+    return number
 
 
 def _detect(graph):
     graph["20"]["inputs"]["amount"] = 500
     graph["21"] = {"class_type": "IQPBFR_DetectFaces", "inputs": {"image": ["20", 0], **DETECT}}
     graph["22"] = {"class_type": "PreviewAny", "inputs": {"source": ["21", 2]}}
+    return "21"
 
 
 DETECT = {"confidence": 0.8, "min_size": 10, "detection_size": 2048, "detail": 2.0}
+
+
+def before(graph, node):
+    """The nodes that another one waits for."""
+    sources = {value[0] for value in graph[node]["inputs"].values() if isinstance(value, list)}
+    return sources.union(*(before(graph, source) for source in sources))
 
 
 @pytest.mark.parametrize(
     ("name", "change"),
     [("04 Choose the quality", _sweep), ("07 Reach a wanted score", _target), ("03 One face in four blocks", _detect)],
 )
-def test_interrupt_stops_soon(comfy, prompt, name, change):
+def test_interrupt_stops_a_node_in_the_middle(comfy, prompt, name, change):
+    """ComfyUI itself stops between nodes only: then the next one would be named."""
     graph = prompt(name)
     graph["20"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["2", 0], "amount": 16}}
-    change(graph)
-    prompt_id = comfy.submit(graph)
-    time.sleep(3)
-    comfy.post("/interrupt", {})
-    start = time.monotonic()
-    run = comfy.wait(prompt_id)
-    assert run.was_interrupted
-    assert time.monotonic() - start < 10  # one forward pass of sixteen faces on a busy CPU
+    node = change(graph)
+    for patience in range(1, 10):  # again, until all before the node is cached: then it was at work
+        prompt_id = comfy.submit(graph)
+        time.sleep(patience)
+        comfy.post("/interrupt", {})
+        run = comfy.wait(prompt_id)
+        if before(graph, node) <= run.cached:
+            break
+    assert run.interrupted_at == node
     assert comfy.run(prompt("03 One face in four blocks")).is_success
 
 
@@ -336,7 +344,7 @@ def test_optimising_raises_the_score_and_interrupting_keeps_the_best(comfy, prom
 
     graph["6"]["inputs"] |= {"steps": 1000, "noise": 0.5}
     prompt_id = comfy.submit(graph)
-    time.sleep(8)
+    time.sleep(3)
     comfy.post("/interrupt", {})
     run = comfy.wait(prompt_id)
     assert run.is_success, run.error
@@ -344,7 +352,7 @@ def test_optimising_raises_the_score_and_interrupting_keeps_the_best(comfy, prom
     assert "ended by interrupted" in text
 
     prompt_id = comfy.submit(graph)  # the same again: it goes on, and is not taken from the cache
-    time.sleep(8)
+    time.sleep(3)
     comfy.post("/interrupt", {})
     run = comfy.wait(prompt_id)
     again = run.history["outputs"]["12"]["text"][0]
@@ -373,21 +381,6 @@ def test_restore_then_upscale_runs(comfy, prompt):
     file.unlink()
     assert run.is_success, run.error
     assert Image.open(comfy.path_of(run.files("6")[0])).size == (1024, 1024)
-
-
-@pytest.mark.slow
-def test_generate_then_restore_runs(comfy, checkpoint, prompt):
-    """With a checkpoint of zeros, small pictures and one step: it paints grey, and everything is wired."""
-    file = link_checkpoint(comfy.base, checkpoint)
-    graph = prompt("12 Generate then restore")
-    for node in graph.values():
-        node["inputs"] |= {key: 128 for key in ("width", "height") if key in node["inputs"]}
-        if node["class_type"] == "KSampler":
-            node["inputs"]["steps"] = 1
-    run = comfy.run(graph)
-    file.unlink()
-    assert run.is_success, run.error
-    assert Image.open(comfy.path_of(run.files("16")[0])).size == (128, 128)
 
 
 def test_nodes_of_facerestore_cf_are_replaced(comfy):

@@ -2,27 +2,17 @@
 
 import numpy as np
 import pytest
-import torch
-from formula import filled_weights
 from PIL import Image
-from server import NEEDS_RESTORER, ROOT
-from stand_ins import write_restorers
+from server import NEEDS_RESTORER, ROOT, find_browser
 
 PICTURES = ROOT / "pictures"
-
-
-@pytest.fixture
-def restorers(comfy):
-    files = write_restorers(comfy.base)
-    yield
-    for file in files:
-        file.unlink()
 
 
 def saved(comfy, run, node):
     return np.asarray(Image.open(comfy.path_of(run.files(node)[0])).convert("RGB")).astype(int)
 
 
+@pytest.mark.skipif(find_browser() is not None, reason="test_browser.py runs every workflow by a click")
 @pytest.mark.parametrize("name", NEEDS_RESTORER)
 def test_workflow_runs_with_its_files(comfy, prompt, restorers, name):
     run = comfy.run(prompt(name))
@@ -54,26 +44,6 @@ def test_the_faces_of_a_grey_photo_get_colour_and_nothing_else(comfy, prompt, re
     colour = coloured.max(2) - coloured.min(2)
     assert colour[where > 200].mean() > 10
     assert colour[where == 0].max() <= 1  # the mask is saved in 8 bits
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "file"), [
-    ("13 Colorize a face", "codeformer_colorization.pth"), ("14 Fill a scratched face", "codeformer_inpainting.pth"),
-])  # fmt: skip
-def test_full_size_models_run(comfy, prompt, name, file):
-    """Of published size, filled by the formula that parity is tested with."""
-    weights = filled_weights("codeformer_colorization")
-    if "inpainting" in file:  # half the codes
-        weights = {
-            key: value[:512] if key in ("quantize.embedding.weight", "idx_pred_layer.1.weight") else value
-            for key, value in weights.items()
-        }
-    path = comfy.base / "models" / "facerestore_models" / file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"params_ema": weights}, path)
-    run = comfy.run(prompt(name))
-    path.unlink()
-    assert run.is_success, run.error
 
 
 def test_only_what_the_mask_marks_is_filled(comfy, prompt, restorers):
