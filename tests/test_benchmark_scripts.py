@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from networks import make_network
 from PIL import Image
+
+from iqpbfr_core.restorer import Restorer
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py") if "__main__" in file.read_text())
@@ -18,6 +22,12 @@ POINTS = {
     "ml": (100.0, 186.0),
     "mr": (156.0, 186.0),
 }  # of an aligned face
+
+
+def tiny_restorer() -> Restorer:
+    return Restorer(make_network())
+
+
 TINY = {  # script -> what it is called with, one list for each call, and the constants that make its work small
     "detector": ([["--photos", "photos", "--faces", "faces", "--scenes", "1"]], {"NO_FACE": ("moon.png",), "SEEDS": range(1), "SCENE_SIZE": 128}),
     "gpu_recipe": (
@@ -31,7 +41,11 @@ TINY = {  # script -> what it is called with, one list for each call, and the co
     "group_photo": ([["--detector", "builtin", "--rounds", "1"]], {"WIDTH": 480, "HEIGHT": 240, "ROWS": 1, "COLUMNS": 2, "FACE": 160}),
     "optimize": ([["--steps", "1", "--rounds", "1"]], {}),
     "severity": ([["--data", "faces", "--strengths", "2"]], {}),
-    "speed": ([["--rounds", "1"]], {}),
+    "gpu": (
+        [["-o", "gpu.md", "--device", "cpu", "--faces", "1", "--rounds", "1", "--product", "64"]],
+        {"codeformer": tiny_restorer, "PRECISIONS": {"bf16": torch.bfloat16}},  # half precision takes minutes on a CPU
+    ),
+    "speed": ([["--faces", "1", "--rounds", "1"]], {"codeformer": tiny_restorer}),
     "start": ([["--rounds", "1"]], {}),
 }  # fmt: skip
 
@@ -63,6 +77,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script_runs(name, folder, monkeypatch):
     calls, constants = TINY[name]
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # where a script finds what it shares with others
     spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
     script = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, script)  # where its data classes look for their module
