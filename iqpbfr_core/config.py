@@ -68,6 +68,8 @@ class RestorerConfig:
         metric: name of the metric whose score conditions the lookup, where known.
         score_range: scores of `metric` an "adaln" lookup was trained on; quality 0 to 1 means the whole of it.
         fidelity: default fidelity.
+        keeps_coarse: share of the degraded picture's coarse part that is kept at fidelity 1, less below; needs fusion with
+            the picture itself.
     """
 
     family: str = "codeformer"
@@ -93,6 +95,7 @@ class RestorerConfig:
     fidelity: float = 0.5
     local_levels: int = 0
     tells_features: bool = False
+    keeps_coarse: float = 0.0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -105,6 +108,11 @@ class RestorerConfig:
         if not set(self.fusion) <= {s for s in sides if s <= self.resolution // self.stem or s == self.resolution}:
             raise CheckpointError(
                 f"fusion at {self.fusion} needs levels of encoder and generator there; they are {sides}."
+            )
+        if self.keeps_coarse and not (self.keeps_coarse <= 1 and self.fuses_picture):
+            raise CheckpointError(
+                f"keeps_coarse needs fusion with the picture and must be at most 1, got {self.keeps_coarse} and fusion at "
+                f"{self.fusion}."
             )
         if any(width % self.attention_heads for width in self.widths[-2:]):
             raise CheckpointError(f"{self.attention_heads} heads cannot share {self.widths[-2:]} channels.")

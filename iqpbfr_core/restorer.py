@@ -20,6 +20,7 @@ from .config import RestorerConfig, Supports
 from .errors import InputError
 from .features import Codes, Features
 from .image import check_images, check_mask, from_network, to_grey, to_network
+from .layers.coarse import keep_coarse
 from .models.family import Network
 from .settings import Settings, settle
 
@@ -181,7 +182,12 @@ class Restorer:
         adain = self.supports.adain if adain is None else adain
         z = self.network.condition(features.z, quality)
         with self.network.telling(quality):
-            return self.network.generate(z_q, z, features.skips, weight, adain)
+            image = self.network.generate(z_q, z, features.skips, weight, adain)
+        is_fused = isinstance(weight, Tensor) or weight > 0
+        if not (self.config.keeps_coarse and is_fused):
+            return image
+        # Not in the network: fusion modules trained below this learn to undo it, which is nearer in pixels, not in identity.
+        return keep_coarse(image, features.skips[self.config.resolution], weight * self.config.keeps_coarse)
 
     @torch.no_grad()
     def restore(

@@ -26,6 +26,7 @@ SMALL = RestorerConfig(
     metric="builtin",
     local_levels=2,
     tells_features=True,
+    keeps_coarse=0.6,
 )
 
 # The same for 512 px faces and scores of any metric, from a list: the built-in one looks at 256 px. Not trained by us yet.

@@ -1,15 +1,20 @@
 """R6: a restorer helps the person in the picture."""
 
 import numpy as np
+from torch import Tensor
 
 from ...degradation import degrade
 from ...errors import InputError
 from ...figure import labelled_grid
+from ...image import resize
 from ..measures import psnr
 from ..statistics import mean_interval
 from .scene import Finding, Scene
 
 PRESETS = ("moderate", "heavy")
+NUM_SHOWN = 16
+PER_ROW = 8
+SHOWN_SIDE = 192  # pixels
 MOST = 0.8  # of the input's perceptual distance
 
 
@@ -24,10 +29,10 @@ def helps_the_person(scene: Scene) -> Finding:
     judges = {"identity": scene.identity.distance, "perceptual": scene.likeness.distance}
     table = [["degradation", "", "identity distance", "perceptual distance", "PSNR dB"]]
     values: dict[str, np.ndarray] = {}
-    holds, shown, labels = True, [], []
+    holds = True
+    grids: dict[str, Tensor] = {}
     for preset in PRESETS:
-        lq = degrade(scene.gt, preset, scene.seed)
-        pictures = {"degraded": lq, "restored": scene.at_defaults(lq)}
+        pictures = _restored(scene, preset, len(scene.gt))
         found = {
             kind: {name: distance(images, scene.gt).numpy() for name, distance in judges.items()}
             for kind, images in pictures.items()
@@ -41,8 +46,8 @@ def helps_the_person(scene: Scene) -> Finding:
         table.append([preset, "restored as a share of degraded", "", f"{ratio:.0%}", ""])
         holds = holds and change["identity"].mean() <= 0 and ratio <= MOST
         values |= {f"{preset}, {kind}: {name}": v for kind, by in found.items() for name, v in by.items()}
-        shown += [images[:6] for images in pictures.values()]
-        labels += [f"{preset}, {kind}" for kind in pictures]
+        grids[f"r6_{preset}.jpg"] = _grid(pictures, scene.gt)
+    grids["r6_full.jpg"] = _grid(_restored(scene, "full", NUM_SHOWN), scene.gt)
     return Finding(
         claim="R6",
         statement="At the model's defaults, identity distance to the original is no more than the degraded input's, and "
@@ -50,7 +55,22 @@ def helps_the_person(scene: Scene) -> Finding:
         holds=bool(holds),
         table=table,
         values=values,
-        pictures={"r6_faces.jpg": labelled_grid([*shown, scene.gt[:6]], [*labels, "original"])},
+        pictures=grids,
         notes="Identity: L2 distance of a face recogniser's embeddings. Perceptual: distance of a face detector's "
         "features. Neither network was used in training.",
     )
+
+
+def _restored(scene: Scene, preset: str, count: int) -> dict[str, Tensor]:
+    """The first faces, degraded and restored."""
+    lq = degrade(scene.gt[:count], preset, scene.seed)
+    return {"degraded": lq, "restored": scene.at_defaults(lq)}
+
+
+def _grid(pictures: dict[str, Tensor], originals: Tensor) -> Tensor:
+    """The first NUM_SHOWN faces, each below its degraded picture and above its original."""
+    kinds = {**pictures, "original": originals}
+    kinds = {kind: resize(images[:NUM_SHOWN], (SHOWN_SIDE, SHOWN_SIDE)) for kind, images in kinds.items()}
+    starts = range(0, len(kinds["original"]) // PER_ROW * PER_ROW or 1, PER_ROW)
+    rows = [images[start : start + PER_ROW] for start in starts for images in kinds.values()]
+    return labelled_grid(rows, [*kinds] * len(starts))

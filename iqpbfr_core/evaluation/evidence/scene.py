@@ -61,7 +61,7 @@ class Scene:
     @torch.no_grad()
     def at_defaults(self, lq: Tensor) -> Tensor:
         """Degraded faces as the model restores them when nothing is asked for."""
-        return torch.cat([self.restorer.restore(lq[faces]).cpu() for faces in self.chunks()])
+        return torch.cat([self.restorer.restore(faces).cpu() for faces in lq.split(BATCH)])
 
     @torch.no_grad()
     def score(self, name: str, images: Tensor) -> np.ndarray:
