@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 REFERENCES = Path(__file__).parent / "references"
-LARGE = 20e6  # parameters
+LARGE = 30e6  # parameters
 is_slow = False  # whether the test that runs is marked as slow; conftest.py sees to it
 
 

@@ -249,6 +249,11 @@ def detector(
     widths: tuple[float, float] = typer.Option((8, 256), help="Least and greatest width of faces, in pixels."),
     rate: float = typer.Option(1e-3, min=0, help="Peak learning rate."),
     caution: float = typer.Option(0.0, min=0, help="Score learnt faces lower in the exported file, as a logit."),
+    steady: bool = typer.Option(
+        False,
+        "--steady",
+        help="With --init: learn to say of degraded pictures what it says of them clean, and no more.",
+    ),
     steps: int = STEPS,
     batch_size: int = _run_option(16, min=1),
     seed: int = SEED,
@@ -258,15 +263,24 @@ def detector(
     """Learn to find faces and their landmarks, in scenes composed of portraits."""
     from ..training.detector import DetectorStage
     from ..training.scenes import SceneRecipe, Scenes, read_portraits, read_whole_portraits
+    from ..training.steady import SIZE, Pictures, SteadyStage
 
+    if steady and (init is None or caution):
+        raise TrainingError("--steady needs a trained network (--init) and takes no --caution.")
     portraits = [portrait for folder in data for portrait in read_portraits(folder, "train")]
+    whole = []
     if teacher is not None:
         finder = load_detector(teacher)
         for number, folder in enumerate(data):
-            portraits += read_whole_portraits(folder, "train", finder, out / f"whole_portraits_{number}.json")
+            whole += read_whole_portraits(folder, "train", finder, out / f"whole_portraits_{number}.json")
     backdrops = [] if backgrounds is None else list_images(backgrounds, "train")
-    scenes = Scenes(portraits, backdrops, SceneRecipe(widths=widths), seed)
     network = None if init is None else load_detector(init).network
-    stage = DetectorStage(scenes, network, rate, caution, seed)
+    stage: Stage
+    if steady and network is not None:
+        recipe = SceneRecipe(SIZE, widths, wrecked=0)
+        stage = SteadyStage(Pictures(Scenes(portraits, backdrops, recipe, seed), whole), network, rate, seed)
+    else:
+        scenes = Scenes(portraits + whole, backdrops, SceneRecipe(widths=widths), seed)
+        stage = DetectorStage(scenes, network, rate, caution, seed)
     # The loop's own faces are not looked at, so they are read as small as can be.
     _run(stage, RunConfig(data[0], out, steps, batch_size, 16, seed, save_every, 0, precision))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..models.retinaface import STRIDES, RetinaFaceConfig
 
-_VARIANCE = (0.1, 0.2)  # of shifts and of sizes: what brings the predictions to about the same scale
+SHIFT_VARIANCE, SIZE_VARIANCE = 0.1, 0.2  # what brings the predictions to about the same scale
 
 
 def anchor_boxes(config: RetinaFaceConfig, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
@@ -29,9 +29,9 @@ def anchor_boxes(config: RetinaFaceConfig, height: int, width: int, device: torc
 def decode(anchors: Tensor, offsets: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Anchors (n, 3) and what was predicted at them, (n, 4) and (n, 10), to boxes (n, 4) and landmarks (n, 5, 2)."""
     centre, side = anchors[:, :2], anchors[:, 2:]
-    middle = centre + offsets[:, :2] * _VARIANCE[0] * side
-    half = side * (offsets[:, 2:] * _VARIANCE[1]).exp() / 2
-    landmarks = centre[:, None] + points.reshape(-1, 5, 2) * _VARIANCE[0] * side[:, None]
+    middle = centre + offsets[:, :2] * SHIFT_VARIANCE * side
+    half = side * (offsets[:, 2:] * SIZE_VARIANCE).exp() / 2
+    landmarks = centre[:, None] + points.reshape(-1, 5, 2) * SHIFT_VARIANCE * side[:, None]
     return torch.cat((middle - half, middle + half), 1), landmarks
 
 
@@ -39,5 +39,5 @@ def encode(anchors: Tensor, boxes: Tensor, landmarks: Tensor) -> tuple[Tensor, T
     """The opposite of `decode`: what must be predicted at anchors (n, 3) for these boxes (n, 4), landmarks (n, 5, 2)."""
     centre, side = anchors[:, :2], anchors[:, 2:]
     middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    offsets = torch.cat(((middle - centre) / side / _VARIANCE[0], (size / side).log() / _VARIANCE[1]), 1)
-    return offsets, ((landmarks - centre[:, None]) / side[:, None] / _VARIANCE[0]).flatten(1)
+    offsets = torch.cat(((middle - centre) / side / SHIFT_VARIANCE, (size / side).log() / SIZE_VARIANCE), 1)
+    return offsets, ((landmarks - centre[:, None]) / side[:, None] / SHIFT_VARIANCE).flatten(1)

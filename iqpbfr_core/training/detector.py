@@ -84,7 +84,7 @@ def detector_loss(outputs: Sequence[Tensor], anchors: Tensor, scenes: Sequence[S
     }
 
 
-def _number(face: Tensor, seed: int) -> Sample:
+def scene_number(face: Tensor, seed: int) -> Sample:
     """Scenes have faces of their own; of the loop's samples the number is all they need."""
     return {"number": torch.tensor(seed)}
 
@@ -100,7 +100,7 @@ class DetectorStage:
             them.
     """
 
-    prepare = staticmethod(_number)
+    prepare = staticmethod(scene_number)
     scores = None
 
     def __init__(

@@ -17,6 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ..degradation import Degradation
 from ..degradation import draw as draw_degradation
 from ..errors import InputError
 from ..faces.alignment import TEMPLATE
@@ -27,7 +28,7 @@ from . import ageing, cutouts, textures
 _POINTS = ("le", "re", "no", "ml", "mr")  # columns of an index.csv, each with _x and _y
 _OUTLINE = (0.5, 0.55, 0.53, 0.74)  # centre, width and height of an upright face, in sides of its aligned crop
 _TURN = 0.33  # how far the outline moves away from the nose, in crops, per eye distance the nose is off the middle
-_LEAST_LEFT = 6.0  # pixels of a face's width that must survive a degradation for it to count
+LEAST_LEFT = 6.0  # pixels of a face's width that must survive a degradation for it to count
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def _complex(points: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=4096)
-def _read(file: Path) -> Image.Image:
+def read_picture(file: Path) -> Image.Image:
+    """In RGB; it must not be changed."""
     with open_image(file) as picture:
         return picture.convert("RGB")
 
@@ -163,7 +165,7 @@ class Scenes:
 
     def __getitem__(self, number: int) -> Scene:
         rng = np.random.default_rng((self.seed, number % 2**32))
-        canvas = _Canvas(self._background(rng))
+        canvas = _Canvas(self.background(rng))
         for _ in range(rng.integers(0, 5)):
             self._add_thing(canvas, rng)
         kind = rng.random()
@@ -188,20 +190,21 @@ class Scenes:
 
     # What is behind, and what is no face
 
-    def _background(self, rng: np.random.Generator) -> Image.Image:
+    def background(self, rng: np.random.Generator) -> Image.Image:
+        """Something without a face, `size` pixels wide."""
         size, kind = self.recipe.size, rng.random()
         if kind < 0.35:
             picture = textures.texture(size, rng)
         elif kind < 0.65 or not self.backdrops:
             picture = self._patch(size, rng)
         else:
-            picture = _random_crop(_read(self.backdrops[rng.integers(len(self.backdrops))]), size, rng)
+            picture = _random_crop(read_picture(self.backdrops[rng.integers(len(self.backdrops))]), size, rng)
         return _repeated(picture, int(rng.integers(2, 6))) if rng.random() < 0.25 else picture
 
     def _patch(self, size: int, rng: np.random.Generator) -> Image.Image:
         """A piece of a portrait beside or below its face, enlarged: walls, flags, suits, hair."""
         portrait = self.portraits[rng.integers(len(self.portraits))]
-        picture = _read(portrait.file)
+        picture = read_picture(portrait.file)
         width, height = picture.size
         left, top, right, bottom = (round(edge) for edge in _box(portrait.landmarks).tolist())
         chin = min(bottom + (bottom - top) // 12, height)
@@ -254,7 +257,7 @@ class Scenes:
                 if rng.random() < 0.15 or len(canvas.landmarks) >= 40:
                     continue
                 portrait = self.portraits[rng.integers(len(self.portraits))]
-                picture = _read(portrait.file)
+                picture = read_picture(portrait.file)
                 side = min(picture.size)
                 scale = cell / side
                 print_ = picture.crop((0, 0, side, side)).resize((cell, cell), Image.Resampling.LANCZOS)
@@ -264,7 +267,7 @@ class Scenes:
     def _face(self, width: float, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
         """A face `width` pixels wide as an RGBA cut-out, turned, perhaps in disguise, and its landmarks in it."""
         portrait = self.portraits[rng.integers(len(self.portraits))]
-        picture, landmarks = _read(portrait.file), portrait.landmarks
+        picture, landmarks = read_picture(portrait.file), portrait.landmarks
         box = _box(landmarks)
         reduction = max(1, int((box[2] - box[0]) / (1.5 * width)))
         picture, landmarks = picture.reduce(reduction), landmarks / reduction
@@ -293,16 +296,24 @@ class Scenes:
         widths = boxes[:, 2] - boxes[:, 0]
         degradation = ageing.mild(rng)
         if rng.random() < self.recipe.wrecked:
-            # As bad as `full` is for an aligned face, for a face of some size in this picture.
             sizes = widths.tolist() or [self.recipe.size / 4]
-            face_size = sizes[rng.integers(len(sizes))] / _OUTLINE[2]
-            degradation = draw_degradation("full", int(rng.integers(2**31)), round(face_size))
-        lost = max(degradation.downsample, 1.2 * max(degradation.sigma), 1.0)
+            degradation = wrecking(sizes[rng.integers(len(sizes))], rng)
+        lost = pixels_lost(degradation)
         hidden = torch.tensor([int(points.sum()) for points in canvas.is_hidden], dtype=torch.long)
         is_there = hidden < 5
-        is_visible = (hidden < 3) & (widths / lost >= _LEAST_LEFT)
+        is_visible = (hidden < 3) & (widths / lost >= LEAST_LEFT)
         image = ageing.degraded(picture, degradation)
         return Scene(image, boxes[is_there], landmarks[is_there], is_visible[is_there])
+
+
+def wrecking(width: float, rng: np.random.Generator) -> Degradation:
+    """For a face of this width in a picture what `full` is for an aligned one."""
+    return draw_degradation("full", int(rng.integers(2**31)), max(16, round(width / _OUTLINE[2])))
+
+
+def pixels_lost(degradation: Degradation) -> float:
+    """How many pixels along a line become about one."""
+    return max(degradation.downsample, 1.2 * max(degradation.sigma), 1.0)
 
 
 def _box(landmarks: np.ndarray) -> np.ndarray:

@@ -17,8 +17,9 @@ from iqpbfr_core.image import from_pil, read_image, resize
 from iqpbfr_core.models.retinaface import RetinaFace
 from iqpbfr_core.training import ageing, textures
 from iqpbfr_core.training.detector import NEW, DetectorStage, detector_loss, match
-from iqpbfr_core.training.loop import RunConfig, run
+from iqpbfr_core.training.loop import RunConfig, TimeIsUp, run
 from iqpbfr_core.training.scenes import Portrait, Scene, SceneRecipe, Scenes, face_boxes, read_portraits
+from iqpbfr_core.training.steady import SIZE, Pictures, SteadyStage, answer_losses
 
 LANDMARKS = np.array([[96.0, 120], [160, 120], [128, 157], [100, 186], [156, 186]])  # of an aligned face, 256 px
 
@@ -209,6 +210,40 @@ def test_a_resumed_run_is_bit_exactly_the_uninterrupted_one(portraits, tmp_path)
     assert math.isfinite(float(load_detector(whole).network.ClassHead[0].conv1x1.weight.sum()))
     assert train(tmp_path / "again", 2).read_bytes() == whole.read_bytes()
     assert (tmp_path / "whole" / "samples_000002.png").exists()
+
+
+def test_a_network_is_steadied_by_its_own_first_answers_also_after_a_stop(portraits, tmp_path):
+    faces = read_portraits(portraits, "train")
+    whole = [Portrait(face.file, face.landmarks, is_whole=True) for face in faces]
+
+    def train(out, minutes=math.inf):
+        pictures = Pictures(Scenes(faces, [], SceneRecipe(SIZE, (40, 80), wrecked=0), seed=0), whole)
+        config = RunConfig(portraits, out, 2, batch_size=1, resolution=16, precision="no", minutes=minutes)
+        return run(SteadyStage(pictures, load_detector().network), config)
+
+    result = train(tmp_path / "out")
+    with pytest.raises(TimeIsUp):
+        train(tmp_path / "again", minutes=0)
+    assert train(tmp_path / "again").read_bytes() == result.read_bytes()
+    before, after = load_detector().network.state_dict(), load_detector(result).network.state_dict()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed
+    assert not [name for name in changed if "running" in name]
+
+
+def test_other_answers_cost_something_unless_too_little_of_a_face_is_left():
+    torch.manual_seed(0)
+    anchors = anchor_boxes(NEW, 64, 64)
+    wanted = [torch.zeros(1, len(anchors), 4), torch.zeros(1, len(anchors), 2), torch.randn(1, len(anchors), 10)]
+    wanted[1][..., 0] = 6.0  # nothing anywhere
+    wanted[1][0, 0] = torch.tensor([-6.0, 6.0])  # but a face of the first anchor's 10 pixels
+    other = [wanted[0] + 1, torch.zeros_like(wanted[1]), wanted[2] + 1]
+    assert sum(answer_losses(wanted, wanted, anchors, torch.ones(1)).values()) < 1e-5
+    asked = answer_losses(other, wanted, anchors, torch.ones(1))
+    assert min(asked.values()) > 0
+    unasked = answer_losses(other, wanted, anchors, torch.full((1,), 2.0))
+    assert unasked["boxes"] == unasked["landmarks"] == 0
+    assert 0 < unasked["classes"] < asked["classes"]
 
 
 def test_training_on_keeps_the_normalisation(portraits, tmp_path):
