@@ -265,8 +265,8 @@ def detector(
     from ..training.scenes import SceneRecipe, Scenes, read_portraits, read_whole_portraits
     from ..training.steady import SIZE, Pictures, SteadyStage
 
-    if steady and (init is None or caution):
-        raise TrainingError("--steady needs a trained network (--init) and takes no --caution.")
+    if steady and init is None:
+        raise TrainingError("--steady trains a network on: name its file by --init.")
     portraits = [portrait for folder in data for portrait in read_portraits(folder, "train")]
     whole = []
     if teacher is not None:
@@ -278,7 +278,7 @@ def detector(
     stage: Stage
     if steady and network is not None:
         recipe = SceneRecipe(SIZE, widths, wrecked=0)
-        stage = SteadyStage(Pictures(Scenes(portraits, backdrops, recipe, seed), whole), network, rate, seed)
+        stage = SteadyStage(Pictures(Scenes(portraits, backdrops, recipe, seed), whole), network, rate, caution, seed)
     else:
         scenes = Scenes(portraits + whole, backdrops, SceneRecipe(widths=widths), seed)
         stage = DetectorStage(scenes, network, rate, caution, seed)

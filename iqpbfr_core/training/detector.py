@@ -154,9 +154,16 @@ class DetectorStage:
         return tile(list(shown.split(4)))
 
     def export(self, path: Path) -> None:
-        """Write a file for `load_detector`, in half precision but for the normalisation."""
-        exported = copy.deepcopy(self.network).requires_grad_(False)
-        for head in exported.ClassHead:
-            bias = head.get_parameter("conv1x1.bias")
-            bias[1::2] -= self.caution  # background and face take turns
-        save_network(exported.half(), path)
+        save_detector(self.network, path, self.caution)
+
+
+def save_detector(network: RetinaFace, path: Path, caution: float) -> None:
+    """Write a file for `load_detector`, in half precision but for the normalisation.
+
+    caution: how much lower, as a logit, it scores faces than `network` does.
+    """
+    exported = copy.deepcopy(network).requires_grad_(False)
+    for head in exported.ClassHead:
+        bias = head.get_parameter("conv1x1.bias")
+        bias[1::2] -= caution  # background and face take turns
+    save_network(exported.half(), path)

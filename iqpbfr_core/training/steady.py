@@ -17,7 +17,6 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from ..checkpoint import save_network
 from ..degradation import apply
 from ..faces.anchors import SIZE_VARIANCE, anchor_boxes
 from ..faces.detection import Detector
@@ -26,7 +25,7 @@ from ..image import from_pil, tile
 from ..models.retinaface import RetinaFace, to_retinaface
 from .autoencoder import Averaged
 from .data import Sample
-from .detector import scene_number
+from .detector import save_detector, scene_number
 from .loop import update
 from .scenes import LEAST_LEFT, Portrait, Scenes, face_boxes, pixels_lost, read_picture, wrecking
 
@@ -75,14 +74,17 @@ class SteadyStage:
         pictures: what to look at, clean and degraded as `full` degrades a face in it.
         network: a trained one; all of it is trained on.
         rate: peak learning rate.
+        caution: as of DetectorStage.
     """
 
     prepare = staticmethod(scene_number)
     scores = None
 
-    def __init__(self, pictures: Pictures, network: RetinaFace, rate: float = 3e-4, seed: int = 0) -> None:
+    def __init__(
+        self, pictures: Pictures, network: RetinaFace, rate: float = 3e-4, caution: float = 0.0, seed: int = 0
+    ) -> None:
         torch.manual_seed(seed)
-        self.pictures = pictures
+        self.pictures, self.caution = pictures, caution
         self.network = network.float().eval().requires_grad_(True)  # its normalisation stays as it was trained
         self.teacher = copy.deepcopy(self.network).requires_grad_(False)
         self.average = Averaged(self.network)
@@ -136,8 +138,7 @@ class SteadyStage:
         return tile(list(preview(degraded, detector(degraded)).split(4)))
 
     def export(self, path: Path) -> None:
-        """Write a file for `load_detector`, in half precision but for the normalisation."""
-        save_network(copy.deepcopy(self.average.module).half(), path)
+        save_detector(self.average.module, path, self.caution)
 
 
 def answer_losses(
