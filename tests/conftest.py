@@ -20,6 +20,18 @@ def pytest_runtest_setup(item):
     formula.is_slow = item.get_closest_marker("slow") is not None
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, whose marks for groups pytest 9.2 does not know any more
+def pytest_xdist_make_scheduler(config, log):
+    """Leave all servers and pages to one worker, and let the others have the rest, test by test."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "comfy" if nodeid.startswith("tests/comfy/") else nodeid
+
+    return OneServer(config, log)
+
+
 @pytest.fixture
 def tiny():
     return Restorer(make_network())

@@ -10,14 +10,6 @@ from stand_ins import write_checkpoint, write_restorers
 PROMPTS = Path(__file__).parent / "prompts"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Workers of pytest-xdist leave all servers and pages to one of them."""
-    for item in items:
-        if "comfyui" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("comfyui"))
-
-
 @pytest.fixture(scope="session")
 def comfyui():
     found = find_comfyui()
