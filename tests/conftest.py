@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny restorer with seeded weights, and small random faces."""
 
 import os
+import sys
 
 import formula
 import pytest
@@ -30,6 +31,13 @@ def pytest_xdist_make_scheduler(config, log):
             return "comfy" if nodeid.startswith("tests/comfy/") else nodeid
 
     return OneServer(config, log)
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """A process has one training precision until it is forgotten: no test finds that of another."""
+    if state := sys.modules.get("accelerate.state"):
+        state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

@@ -126,6 +126,8 @@ def run(stage: Stage, config: RunConfig) -> Path:
         accelerator = Accelerator(mixed_precision=config.precision, dataloader_config=shares)
     except ValueError as error:
         raise TrainingError(f"precision {config.precision!r} cannot be used here ({first_line(error)}).") from error
+    if config.precision == "fp16" and accelerator.device.type != "cuda":
+        raise TrainingError(f"precision 'fp16' is for CUDA, and this is {accelerator.device.type}: take bf16 or no.")
     state_file, exported = config.out / "state.pt", config.out / "model.safetensors"
     check_shares(accelerator, stage.modules, config.batch_size)
     everything = files + more
