@@ -1,4 +1,4 @@
-"""What is coarse in a degraded picture is right: a generator's own errors there and the picture's average out."""
+"""Fidelity to what is coarse in a degraded picture: its errors there and a generator's differ, and partly average out."""
 
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
@@ -9,7 +9,7 @@ SIGMA = 1.5 / 256  # of the Gaussian that parts coarse from fine, in sides of th
 def keep_coarse(image: Tensor, picture: Tensor, share: float | Tensor) -> Tensor:
     """Replace a share of what is coarse in `image` by the same of `picture`; both (B, 3, H, W).
 
-    share: number or (B, 1, 1, 1) in [0, 1]. Noise and blocks of `picture` are finer than SIGMA and stay away.
+    share: number or (B, 1, 1, 1) in [0, 1]. Most of the noise of `picture` is finer than SIGMA and stays away.
     """
     sigma = SIGMA * image.shape[-1]
     size = 2 * round(3 * sigma) + 1
