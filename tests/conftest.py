@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do th
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures are made
 def pytest_runtest_setup(item):
-    formula.is_slow = item.get_closest_marker("slow") is not None
+    formula.may_be_large = item.get_closest_marker("slow") is not None
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, whose marks for groups pytest 9.2 does not know any more
