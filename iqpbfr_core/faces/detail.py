@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +11,14 @@ from torch import Tensor
 from ..image import to_grey
 
 _LIMIT = 2.0  # crop pixels: the blur that leaves what models draw well
-_WINDOW = 11  # pixels over which a band's energy is measured
-_FINEST = 1.0  # photo pixels: the blur that takes the finest octave away
+_CELL = 3  # pixels: energies are smooth, so that one for every so many pixels is enough
+_WINDOW = 3  # cells over which a band's energy is measured
+_FINEST = 1  # photo pixels: the blur that takes the finest octave away
 _FLAT = 0.1  # share of a face that is flat at the least: what energy is there is noise and JPEG's blocks
 _NOISE, _DETAIL = 3.0, 6.0  # times that energy: up to the first it is noise, from the second on detail
 _GRAINY = 0.2  # share of flat parts from which the grain of surroundings is measured
 _FINER = (0.8, 1.2)  # energy of the photo's band over the restored face's: below, the photo is the blurred one
+_MANY = 2**12  # cells that tell how energy is spread over a face
 _LEAST = 1000  # pixels that tell how sharp and grainy something is
 _RAMP = 0.25  # how far beyond the photo's own sampling a crop's has to be for its detail to be kept whole
 
@@ -36,30 +39,45 @@ def keep_detail(photo: Tensor, face: Tensor, pixels_per_crop_pixel: float, amoun
     if amount == 0:
         return face
     luma = _luma(photo)
-    is_told = _tells_noise(luma)
-    difference = photo - face
-    seen, between, missing = torch.zeros_like(luma), torch.zeros_like(face), torch.zeros_like(face)
+    telling = _tell_noise(luma)
+    missing = torch.zeros_like(face)
     # Blurs are linear: those of the face and of its luma follow from these.
-    for band in _octaves(torch.cat((luma, difference), 1), _LIMIT * pixels_per_crop_pixel):
+    images = softest = torch.cat((luma, photo - face), 1)
+    for finer, softest in pairwise(_ever_softer(images, _LIMIT * pixels_per_crop_pixel)):
+        band = finer - softest
         energy = _energy(band[:, :1])
-        is_detail = ((energy / _noise(energy, is_told) - _NOISE) / (_DETAIL - _NOISE)).clamp(0, 1)
-        seen, between, missing = seen + band[:, :1], between + band[:, 1:], missing + is_detail * band[:, 1:]
-    energy, drawn = _energy(seen), _energy(seen - _luma(between))
-    ratio = (energy - _noise(energy, is_told)).clamp(min=0).mean() / drawn.mean().clamp(min=1e-9)
+        is_detail = ((energy / _noise(energy, telling) - _NOISE) / (_DETAIL - _NOISE)).clamp(0, 1)
+        missing.addcmul_(_enlarge(is_detail, missing), band[:, 1:])
+    whole = images - softest
+    energy, drawn = _energy(whole[:, :1]), _energy(whole[:, :1] - _luma(whole[:, 1:]))
+    ratio = (energy - _noise(energy, telling)).clamp(min=0).mean() / drawn.mean().clamp(min=1e-9)
     is_finer = ((ratio - _FINER[0]) / (_FINER[1] - _FINER[0])).clamp(0, 1)
     return face + amount * is_finer * missing
 
 
-def _octaves(images: Tensor, sigma: float) -> Iterator[Tensor]:
-    """What blurs of 1, 2, 4, ... pixels take away one after the other, down to a blur of `sigma`."""
-    limit = _FINEST
-    while True:
-        limit = sigma if 2 * limit > sigma else limit
-        softer = blur(images, limit)
-        yield images - softer
-        if limit == sigma:
-            return
-        images, limit = softer, 2 * limit
+def _ever_softer(images: Tensor, sigma: float) -> Iterator[Tensor]:
+    """Images and their blurs by 1, 2, 4, ... pixels, one after the other, down to a blur of `sigma`, at least 2.
+
+    What is blurred by s pixels needs no more than one in 2s of them to be blurred on (Burt and Adelson 1983).
+    """
+    yield images
+    images, stride = blur(images, _FINEST), 2 * _FINEST
+    yield images
+    while 2 * stride <= sigma:
+        images, stride = _blur_few(images, stride, stride), 2 * stride
+        yield images
+    yield _blur_few(images, sigma, stride)
+
+
+def _blur_few(images: Tensor, sigma: float, stride: int) -> Tensor:
+    """Gaussian blur of images without detail finer than `stride` pixels, by a picture of one pixel in so many."""
+    few = [max(1, round(side / stride)) for side in images.shape[2:]]
+    coarse = F.interpolate(images, size=few, mode="bilinear", align_corners=False)
+    return _enlarge(blur(coarse, sigma / stride), images)
+
+
+def _enlarge(images: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(images, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
 def match_surroundings(photo: Tensor, face: Tensor, share: Tensor, amount: float, seed: int = 0) -> Tensor:
@@ -71,8 +89,9 @@ def match_surroundings(photo: Tensor, face: Tensor, share: Tensor, amount: float
         amount: in [0, 1].
         seed: of the grain.
     """
-    around, inside = share < 0.05, share > 0.5
-    if amount == 0 or around.sum() < _LEAST or inside.sum() < _LEAST:
+    shown = _cells(share)
+    around, inside = shown < 0.05, shown > 0.5
+    if amount == 0 or min(around.sum(), inside.sum()) < _LEAST / _CELL**2:
         return face
     wanted = _sharpness(photo, around)
     steps = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0)  # pixels
@@ -88,7 +107,7 @@ def _sharpness(images: Tensor, where: Tensor) -> Tensor:
     """How much of the strongest edges' energy is finer than two pixels."""
     luma = _luma(images)
     coarse, fine = (_energy(luma - blur(luma, sigma))[where] for sigma in (2.0, 1.0))
-    edges = coarse >= coarse[:: 1 + len(coarse) // 2**20].quantile(0.9)
+    edges = coarse >= _some(coarse).quantile(0.9)
     return fine[edges].sum() / coarse[edges].sum().clamp(min=1e-9)
 
 
@@ -96,25 +115,39 @@ def _grain(images: Tensor, where: Tensor) -> Tensor:
     """Variance of the noise in flat parts, of the luma; a 3 x 3 blur takes out a ninth of it."""
     luma = _luma(images)
     energy = _energy(luma - _mean_around(luma, 3))[where]
-    return energy[:: 1 + len(energy) // 2**20].quantile(_GRAINY) * 9 / 8
+    return _some(energy).quantile(_GRAINY) * 9 / 8
 
 
-def _noise(energy: Tensor, is_told: Tensor) -> Tensor:
-    """The band's energy where there is nothing to see; `is_told` from `_tells_noise`."""
-    told = energy[is_told]
-    told = told if len(told) else energy.flatten()
-    return told[:: 1 + len(told) // 2**20].quantile(_FLAT).clamp(min=1e-9)
+def _noise(energy: Tensor, telling: Tensor) -> Tensor:
+    """The band's energy where there is nothing to see; `telling` from `_tell_noise`."""
+    return energy.flatten()[telling].quantile(_FLAT).clamp(min=1e-9)
 
 
-def _tells_noise(luma: Tensor) -> Tensor:
-    """(1, 1, h, w) which pixels tell how noisy a photo is: those near black and white do not, noise ends there."""
-    around = _mean_around(luma, 5)
-    return (around > 0.05) & (around < 0.95)
+def _tell_noise(luma: Tensor) -> Tensor:
+    """(n,) numbers of cells that tell how noisy a photo is: those near black and white do not, noise ends there."""
+    around = _cells(luma).flatten()
+    telling = ((around > 0.05) & (around < 0.95)).nonzero()[:, 0]
+    return _some(telling if len(telling) else torch.arange(len(around), device=luma.device))
+
+
+def _some(values: Tensor) -> Tensor:
+    """Of (n,) values as many as tell how they are spread; those of neighbours are much the same."""
+    return values[:: 1 + len(values) // _MANY]
 
 
 def _energy(band: Tensor) -> Tensor:
-    """Mean square of a band (1, 1, h, w) of the luma around each pixel."""
-    return _mean_around(band.square(), _WINDOW)
+    """Mean square of a band (1, 1, h, w) of the luma around each cell."""
+    return _mean_around(_cells(band.square()), _WINDOW)
+
+
+def _cells(images: Tensor) -> Tensor:
+    """Means of (B, C, h, w) in squares of _CELL pixels, side by side; those at the right and below may be cut off."""
+    return F.avg_pool2d(images, _CELL, ceil_mode=True, count_include_pad=False)
+
+
+def _mean_around(images: Tensor, side: int) -> Tensor:
+    """Mean of (B, C, h, w) in a square of an odd `side` around each pixel; what lies outside does not count."""
+    return F.avg_pool2d(images, side, 1, side // 2, count_include_pad=False)
 
 
 def _luma(images: Tensor) -> Tensor:
@@ -130,29 +163,15 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     return _along(_along(F.pad(images, (reach,) * 4, mode="replicate"), weights, 2), weights, 3)
 
 
-def _mean_around(images: Tensor, side: int) -> Tensor:
-    """Mean of (B, C, h, w) in a square of an odd `side` around each pixel; what lies outside does not count."""
-    reach = side // 2
-    sums = _along(_along(F.pad(images, (reach,) * 4), [1.0] * (reach + 1), 2), [1.0] * (reach + 1), 3)
-    rows, columns = (_counts(length, reach, images.device) for length in images.shape[2:])
-    return sums / (rows[:, None] * columns)
-
-
-def _counts(length: int, reach: int, device: torch.device) -> Tensor:
-    """(length,) how many places of a line are at most `reach` away from each."""
-    place = torch.arange(length, device=device)
-    return place.clamp(max=reach) + place.flip(0).clamp(max=reach) + 1
-
-
 def _along(images: Tensor, weights: list[float], dim: int) -> Tensor:
     """Filter along one axis by weights from the middle outwards, the same to both sides; what they do not cover is cut off.
 
-    Adding up shifted pictures is three times as fast on a CPU as a convolution of so few channels.
+    Adding up shifted pictures is many times as fast on a CPU as a convolution of so few channels.
     """
     middle = len(weights) - 1
     length = images.shape[dim] - 2 * middle
     total = images.narrow(dim, middle, length) * weights[0]
     for distance, weight in enumerate(weights[1:], 1):
-        sides = (images.narrow(dim, middle + step, length) for step in (-distance, distance))
-        total.add_(torch.add(*sides), alpha=weight)
+        for side in (-distance, distance):
+            total.add_(images.narrow(dim, middle + side, length), alpha=weight)
     return total
