@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..image import LUMA, to_grey
@@ -64,7 +63,9 @@ def find_tone(images: Tensor) -> Tone:
     A picture is grey or toned if the channels' differences, as CodeFormer measures them, vary by at most 10 of 255^2
     beyond what its tone explains: sepia varies with brightness, and noise and JPEG tint grey photos a little.
     """
-    smaller = F.avg_pool2d(images, max(1, min(images.shape[2:]) // _TONE_SIDE))  # averages JPEG's coarse colours, too
+    side = max(1, min(images.shape[2:]) // _TONE_SIDE)
+    # Averages JPEG's coarse colours, too. F.avg_pool2d takes three times as long on a CPU.
+    smaller = images.unfold(2, side, side).mean(-1).unfold(3, side, side).mean(-1)
     pixels = smaller.flatten(2).cpu().double()
     luma = torch.einsum("bcn,c->bn", pixels, torch.tensor(LUMA, dtype=torch.float64))
     near, differences = _near(luma), pixels - luma[:, None]
