@@ -75,6 +75,6 @@ def paste(
         if keep is not None:
             allowed = keep[frame if len(keep) > 1 else 0, :, top:bottom, left:right]
             share = share * allowed.to(share)
-        pasted[here] = torch.where(share > 0, under + share * (face - under), under).to(images)
+        pasted[here] = torch.lerp(under, face, share).to(images)
         opacity[here] = opacity[here].maximum(share.to(opacity))
     return pasted, opacity
