@@ -112,7 +112,10 @@ def crop(
         patch = images[frame : frame + 1, :, top:bottom, left:right].to(device, torch.float32)
         shift = torch.tensor((left, top), dtype=matrix.dtype)
         local = torch.cat((matrix[:, :2], (matrix[:, 2] - shift)[:, None]), 1)
-        crops.append(sample(patch, local, (crop_size, crop_size), float(scale)).clamp(0, 1).to(images.dtype))
+        is_whole = left > 0 and top > 0 and right < size[1] and bottom < size[0]
+        outside = "border" if is_whole else "reflection"  # which takes twice as long, for nothing inside the frame
+        drawn = sample(patch, local, (crop_size, crop_size), float(scale), outside=outside)
+        crops.append(drawn.clamp(0, 1).to(images.dtype))
     return torch.cat(crops)
 
 
