@@ -244,15 +244,20 @@ def detector(
         None, help="RetinaFace weights to be trained on for small faces, instead of a new network."
     ),
     teacher: Path | None = typer.Option(
-        None, help="RetinaFace weights that find the faces of uncropped pictures an index.csv names (`whole`)."
+        None,
+        help="RetinaFace weights that find the faces of uncropped pictures an index.csv names (`whole`), and whose answers "
+        "--steady learns; default there: those of --init.",
     ),
     widths: tuple[float, float] = typer.Option((8, 256), help="Least and greatest width of faces, in pixels."),
     rate: float = typer.Option(1e-3, min=0, help="Peak learning rate."),
     caution: float = typer.Option(0.0, min=0, help="Score learnt faces lower in the exported file, as a logit."),
+    keep: float = typer.Option(
+        0.0, min=0, max=1, help="With --steady: share of the teacher's weights in the exported file."
+    ),
     steady: bool = typer.Option(
         False,
         "--steady",
-        help="With --init: learn to say of degraded pictures what it says of them clean, and no more.",
+        help="With --init: learn to say of degraded pictures what the teacher says of them clean, and no more.",
     ),
     steps: int = STEPS,
     batch_size: int = _run_option(16, min=1),
@@ -268,9 +273,8 @@ def detector(
     if steady and init is None:
         raise TrainingError("--steady trains a network on: name its file by --init.")
     portraits = [portrait for folder in data for portrait in read_portraits(folder, "train")]
-    whole = []
-    if teacher is not None:
-        finder = load_detector(teacher)
+    whole, finder = [], None if teacher is None else load_detector(teacher)
+    if finder is not None:
         for number, folder in enumerate(data):
             whole += read_whole_portraits(folder, "train", finder, out / f"whole_portraits_{number}.json")
     backdrops = [] if backgrounds is None else list_images(backgrounds, "train")
@@ -278,7 +282,8 @@ def detector(
     stage: Stage
     if steady and network is not None:
         recipe = SceneRecipe(SIZE, widths, wrecked=0)
-        stage = SteadyStage(Pictures(Scenes(portraits, backdrops, recipe, seed), whole), network, rate, caution, seed)
+        pictures = Pictures(Scenes(portraits, backdrops, recipe, seed), whole)
+        stage = SteadyStage(pictures, network, None if finder is None else finder.network, rate, caution, keep, seed)
     else:
         scenes = Scenes(portraits + whole, backdrops, SceneRecipe(widths=widths), seed)
         stage = DetectorStage(scenes, network, rate, caution, seed)

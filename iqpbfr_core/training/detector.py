@@ -24,7 +24,7 @@ from .scenes import Scene, Scenes
 # Anchors from 10 pixels on, since small faces in group photos are what restoration is for.
 NEW = RetinaFaceConfig("mobile0.25", slope=0.0, anchors=((10, 20), (32, 64), (128, 256)))
 
-_FACE, _BACKGROUND, _NEITHER = 1, 0, -1
+FACE, _BACKGROUND, _NEITHER = 1, 0, -1
 _MIN_OVERLAP = 0.35  # intersection over union from which an anchor must find the face
 _NEAR = 0.2  # from which an anchor may see a hidden face, and is asked nothing
 _NEGATIVES = 10  # background anchors per face anchor, the hardest first (Shrivastava et al. 2016, OHEM)
@@ -39,7 +39,7 @@ def match(anchors: Tensor, scene: Scene) -> tuple[Tensor, Tensor]:
     """What each of the anchors (A, 3) is to find in a scene.
 
     Returns:
-        (A,) _FACE, _BACKGROUND or _NEITHER, and (A,) the index of the nearest face.
+        (A,) FACE, _BACKGROUND or _NEITHER, and (A,) the index of the nearest face.
     """
     centre, side = anchors[:, :2], anchors[:, 2:]
     labels = torch.full((len(anchors),), _BACKGROUND, device=anchors.device)
@@ -48,11 +48,11 @@ def match(anchors: Tensor, scene: Scene) -> tuple[Tensor, Tensor]:
     overlap = box_iou(scene.boxes.to(anchors), torch.cat((centre - side / 2, centre + side / 2), 1))
     best, face = overlap.max(0)
     is_visible = scene.is_visible.to(anchors.device)
-    labels[is_visible[face] & (best >= _MIN_OVERLAP)] = _FACE
+    labels[is_visible[face] & (best >= _MIN_OVERLAP)] = FACE
     labels[~is_visible[face] & (best >= _NEAR)] = _NEITHER
     # Every visible face has at least the anchor that fits it best.
     nearest = overlap.argmax(1)[is_visible]
-    labels[nearest] = _FACE
+    labels[nearest] = FACE
     face[nearest] = is_visible.nonzero()[:, 0]
     return labels, face
 
@@ -63,16 +63,16 @@ def detector_loss(outputs: Sequence[Tensor], anchors: Tensor, scenes: Sequence[S
     labels, wanted_offsets, wanted_points = [], [], []
     for scene in scenes:
         label, face = match(anchors, scene)
-        is_face, face = label == _FACE, face[label == _FACE]
+        is_face, face = label == FACE, face[label == FACE]
         boxes, landmarks = scene.boxes.to(anchors)[face], scene.landmarks.to(anchors)[face]
         wanted_offset, wanted_point = encode(anchors[is_face], boxes, landmarks)
         labels.append(label)
         wanted_offsets.append(wanted_offset)
         wanted_points.append(wanted_point)
     label = torch.stack(labels)
-    is_face = label == _FACE
+    is_face = label == FACE
     count = is_face.sum().clamp(min=1)
-    surprise = F.cross_entropy(logits.flatten(0, 1), (label == _FACE).long().flatten(), reduction="none")
+    surprise = F.cross_entropy(logits.flatten(0, 1), (label == FACE).long().flatten(), reduction="none")
     surprise = surprise.reshape(label.shape)
     background = surprise[label == _BACKGROUND]
     num_negatives = min(len(background), max(_NEGATIVES * int(is_face.sum()), _LEAST_NEGATIVES * len(scenes)))

@@ -99,6 +99,11 @@ def _landmarks_of(row: dict[str, str]) -> np.ndarray:
     return np.array([[float(row[f"{point}_{axis}"]) for axis in "xy"] for point in _POINTS])
 
 
+def mirrored(landmarks: np.ndarray, width: float) -> np.ndarray:
+    """Landmarks (5, 2) in a mirrored picture: left and right change their names, too."""
+    return (landmarks * (-1, 1) + (width, 0))[[1, 0, 2, 4, 3]]
+
+
 def face_boxes(landmarks: np.ndarray) -> np.ndarray:
     """Boxes (N, 4) around faces whose landmarks (N, 5, 2) are known: around an ellipse that is as a face is turned."""
     template, points = _complex(TEMPLATE.numpy()), _complex(landmarks)
@@ -273,7 +278,7 @@ class Scenes:
         picture, landmarks = picture.reduce(reduction), landmarks / reduction
         if rng.random() < 0.5:
             picture = ImageOps.mirror(picture)
-            landmarks = (landmarks * (-1, 1) + (picture.width, 0))[[1, 0, 2, 4, 3]]
+            landmarks = mirrored(landmarks, picture.width)
         if rng.random() < 0.2:
             picture = cutouts.disguise(picture, landmarks, rng)
         picture.putalpha(cutouts.cut(picture.size, _box(landmarks), portrait.is_whole, rng))

@@ -1,5 +1,6 @@
 """The built-in detector, and how a detector is taught: scenes, matching, loss, run."""
 
+import copy
 import csv
 import math
 from pathlib import Path
@@ -12,14 +13,14 @@ from PIL import Image
 from iqpbfr_core import load_detector, restore_photo
 from iqpbfr_core.degradation import Degradation
 from iqpbfr_core.errors import InputError
-from iqpbfr_core.faces.anchors import anchor_boxes, encode
+from iqpbfr_core.faces.anchors import anchor_boxes, decode, encode
 from iqpbfr_core.image import from_pil, read_image, resize
 from iqpbfr_core.models.retinaface import RetinaFace
 from iqpbfr_core.training import ageing, textures
 from iqpbfr_core.training.detector import NEW, DetectorStage, detector_loss, match
 from iqpbfr_core.training.loop import RunConfig, TimeIsUp, run
 from iqpbfr_core.training.scenes import Portrait, Scene, SceneRecipe, Scenes, face_boxes, read_portraits
-from iqpbfr_core.training.steady import SIZE, Pictures, SteadyStage, answer_losses
+from iqpbfr_core.training.steady import SIZE, Pictures, SteadyStage, answer_losses, corrected
 
 LANDMARKS = np.array([[96.0, 120], [160, 120], [128, 157], [100, 186], [156, 186]])  # of an aligned face, 256 px
 
@@ -244,6 +245,48 @@ def test_other_answers_cost_something_unless_too_little_of_a_face_is_left():
     unasked = answer_losses(other, wanted, anchors, torch.full((1,), 2.0))
     assert unasked["boxes"] == unasked["landmarks"] == 0
     assert 0 < unasked["classes"] < asked["classes"]
+
+
+def test_a_teacher_is_corrected_where_the_faces_are_known():
+    anchors = anchor_boxes(NEW, 64, 64)
+    nothing, face = torch.tensor((6.0, -6.0)), torch.tensor((-6.0, 6.0))
+    logits = nothing.repeat(1, len(anchors), 1)
+    seen, elsewhere, missed, hidden = 0, len(anchors) // 2, len(anchors) - 1, len(anchors) // 3
+    logits[0, [seen, elsewhere]] = face
+    answers = [torch.zeros(1, len(anchors), 4), logits, torch.zeros(1, len(anchors), 10)]
+
+    def boxes(*numbers):
+        return torch.stack([torch.cat((a[:2] - a[2] / 2, a[:2] + a[2] / 2)) for a in anchors[list(numbers)]])
+
+    def scene(*numbers):
+        known = boxes(*numbers) if numbers else torch.empty(0, 4)
+        is_visible = torch.tensor([number != hidden for number in numbers], dtype=torch.bool)
+        return Scene(torch.zeros(3, 64, 64), known, torch.rand(len(numbers), 5, 2), is_visible)
+
+    known = scene(seen, missed, hidden)
+    offsets, said, points = (answer[0] for answer in corrected(answers, anchors, [known]))
+    is_face = said[:, 1] > said[:, 0]
+    assert is_face[[seen, missed, elsewhere, hidden]].tolist() == [True, True, False, False]
+    assert torch.equal(said[seen], face)  # what it saw stays as it was
+    there, landmarks = decode(anchors[[missed]], offsets[[missed]], points[[missed]])
+    torch.testing.assert_close(there, boxes(missed))
+    torch.testing.assert_close(landmarks, known.landmarks[[1]])
+    _, said, _ = corrected(answers, anchors, [scene()])
+    assert (said[..., 0] > said[..., 1]).all()
+    assert torch.equal(logits[0, seen], face)  # the answers themselves stay
+
+
+def test_a_share_of_the_teachers_weights_is_exported(portraits, tmp_path):
+    faces, network = read_portraits(portraits, "train"), load_detector().network
+    teacher = copy.deepcopy(network)
+    with torch.no_grad():
+        teacher.ClassHead[0].conv1x1.bias += 1
+    pictures = Pictures(Scenes(faces, [], SceneRecipe(SIZE, (40, 80), wrecked=0), seed=0), [])
+    stage = SteadyStage(pictures, network, teacher, keep=0.25)
+    before = network.ClassHead[0].conv1x1.bias.clone()
+    stage.export(tmp_path / "mixed.safetensors")
+    mixed = load_detector(tmp_path / "mixed.safetensors").network.ClassHead[0].conv1x1.bias
+    torch.testing.assert_close(mixed, before + 0.25, atol=2e-3, rtol=0)
 
 
 def test_training_on_keeps_the_normalisation(portraits, tmp_path):
