@@ -55,6 +55,8 @@ class RestorerConfig:
         code_dim: width of a code.
         num_codes: entries of the common codebook.
         num_hq_codes: entries of the HQ+ codebook; 0 = single codebook.
+        residual_hq: whether the HQ+ codebook was trained on what the common code leaves over of the features (ours) or on the
+            features themselves (the paper's form). Codes are added up in both cases.
         conditioning: how the lookup is told the score, one of CONDITIONINGS.
         score_bins: bins of each score embedding ("add": one number, "add_multi": one per metric).
         lookup_dim, lookup_layers, lookup_mlp_dim: the Transformer; heads are 64 wide.
@@ -96,6 +98,7 @@ class RestorerConfig:
     local_levels: int = 0
     tells_features: bool = False
     keeps_coarse: float = 0.0
+    residual_hq: bool = True
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

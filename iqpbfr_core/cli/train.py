@@ -62,7 +62,7 @@ def _any_metric(metric: str, folder: Path | None) -> Metric:
     return load_metric(metric, folder=folder)
 
 
-def _network(path: Path) -> CodeRestorer:
+def _network(path: Path | str) -> CodeRestorer:
     network = load_network(path)
     if not isinstance(network, CodeRestorer):
         raise TrainingError(f"{path} is a {network.config.family}: only code-prediction models can be trained.")
@@ -111,6 +111,10 @@ def autoencoder(
     out: Path = OUT,
     preset: Preset = typer.Option("small", help="Architecture; not used with --init."),
     init: Path | None = typer.Option(None, help="Train this model on, instead of a new one."),
+    borrow: str | None = typer.Option(
+        None,
+        help="'builtin' or a file: the new model starts from its weights wherever they fit, with codes of its own.",
+    ),
     encoder_only: bool = typer.Option(
         False,
         "--encoder-only",
@@ -128,13 +132,19 @@ def autoencoder(
 ) -> None:
     """Stage 1: codebooks, encoder and generator."""
     from ..training.autoencoder import AutoencoderStage
+    from ..training.autoencoder import borrow as borrow_weights
 
+    if init is not None and borrow is not None:
+        raise TrainingError("--init trains a model on, --borrow starts a new one: give one of them.")
     listed = _scores(scores)
     config = PRESETS[preset] if listed is None else told_by(PRESETS[preset], listed)
     torch.manual_seed(seed)
     network = CodeRestorer(config) if init is None else _network(init)
+    if borrow is not None:
+        borrow_weights(network, _network(borrow))
+    is_trained, new_codes = (init or borrow) is not None, borrow is not None
     stage = AutoencoderStage(
-        network, _metric(metric), PerceptualLoss(), steps, seed, init is not None, encoder_only, listed
+        network, _metric(metric), PerceptualLoss(), steps, seed, is_trained, new_codes, encoder_only, listed
     )
     side = network.config.resolution
     _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))

@@ -49,6 +49,7 @@ GAN_FROM = 0.3
 GAN_FROM_TRAINED = 0.1  # where the run starts from trained weights
 GAN_RAMP = 0.1  # of the run, from nothing to its full weight
 EMA = 0.998
+OF_CODES = ("quantize", "quantize_aesthetic", "idx_pred_layer")  # what means nothing to another codebook
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -88,11 +89,23 @@ def score_targets(metric: SeverityNet, batch: Sample) -> Tensor:
     return batch["score"] if "score" in batch else metric(batch["target"])
 
 
+def borrow(network: CodeRestorer, other: CodeRestorer) -> None:
+    """Give a new network the weights of another one wherever names and shapes agree, but for codes and what names them."""
+    own = {name: value.shape for name, value in network.state_dict().items()}
+    taken = {
+        name: value
+        for name, value in other.state_dict().items()
+        if own.get(name) == value.shape and name.split(".")[0] not in OF_CODES
+    }
+    network.load_state_dict(taken, strict=False)
+
+
 class AutoencoderStage:
     """See the module's docstring.
 
     Args:
         is_trained: the network comes from an earlier run and is trained on.
+        new_codes: its codebooks do not; they are drawn from the first faces.
         encoder_only: train nothing but the encoder of such a network.
         scores: of the faces; they are then the targets, and `metric` is not asked.
     """
@@ -105,6 +118,7 @@ class AutoencoderStage:
         steps: int,
         seed: int = 0,
         is_trained: bool = False,
+        new_codes: bool = False,
         encoder_only: bool = False,
         scores: ScoreList | None = None,
     ) -> None:
@@ -118,7 +132,7 @@ class AutoencoderStage:
         self.network = network
         self.encoder_only = encoder_only
         self.quantiser = DualQuantiser(network)
-        if is_trained:
+        if is_trained and not new_codes:
             self.quantiser.adopt()
         self.gan_from = 1.0 if encoder_only else GAN_FROM_TRAINED if is_trained else GAN_FROM  # 1 = never
         for book in network.codebooks:
@@ -166,7 +180,7 @@ class AutoencoderStage:
                 self.quantiser.initialise(z_all)
             indices = self.quantiser.indices(z, is_hq)
             z_q = self.network.quantise(indices, self.network.config.alpha, like=z)
-            commitment = F.mse_loss(z, z_q) / z_all.var()
+            commitment = self.quantiser.commitment(z, indices, self.network.config.alpha) / z_all.var()
             z_used = straight_through(z_q, z)
             indices, of_hq = gather(accelerator, indices), gather(accelerator, is_hq)
             if not self.encoder_only:

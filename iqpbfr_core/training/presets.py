@@ -41,10 +41,14 @@ SMALL_512 = replace(
     metric="",
 )
 
-# As many codes in one codebook, and no score: what the method is compared with, and what a score adapter is shown on.
-SMALL_PLAIN = replace(
-    SMALL, num_codes=SMALL.num_codes + SMALL.num_hq_codes, num_hq_codes=0, conditioning="none", tells_features=False
-)
+# As many codes in one codebook, and as many parameters: what two codebooks are compared with.
+SMALL_SINGLE = replace(SMALL, num_codes=SMALL.num_codes + SMALL.num_hq_codes, num_hq_codes=0)
+
+# Both codebooks on the same features, as in the paper.
+SMALL_SAME_Z = replace(SMALL, residual_hq=False, alpha=0.8)
+
+# One codebook and no score: what a score adapter is shown on.
+SMALL_PLAIN = replace(SMALL_SINGLE, conditioning="none", tells_features=False)
 
 # A few seconds of training in tests; learns nothing worth keeping.
 TINY = RestorerConfig(
@@ -69,10 +73,12 @@ TINY = RestorerConfig(
     tells_features=True,
 )
 
-Preset = Literal["small", "small-512", "small-plain", "tiny"]
+Preset = Literal["small", "small-512", "small-single", "small-same-z", "small-plain", "tiny"]
 PRESETS: dict[Preset, RestorerConfig] = {
     "small": SMALL,
     "small-512": SMALL_512,
+    "small-single": SMALL_SINGLE,
+    "small-same-z": SMALL_SAME_Z,
     "small-plain": SMALL_PLAIN,
     "tiny": TINY,
 }

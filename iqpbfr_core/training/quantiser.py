@@ -1,12 +1,14 @@
 """Learning the dual codebook without gradients: moving averages of the tokens each code wins.
 
 The common book quantises every token. On images of high quality the HQ+ book quantises what the common code left
-over, so each book holds a different thing by construction. Entry 0 of the HQ+ book stays the zero vector, "nothing
+over, so each book holds a different thing by construction; or, with `residual_hq` off, the same tokens once more, as in
+the paper. Entry 0 of the HQ+ book stays the zero vector, "nothing
 to add": the codes of all other images, which makes the gate a code like any other to the lookup.
 Moving averages: van den Oord et al. 2017, appendix; revival of dead codes: Dhariwal et al. 2020 (Jukebox).
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..models.code_restorer import CodeRestorer
@@ -63,6 +65,7 @@ class DualQuantiser(nn.Module):
     def __init__(self, network: CodeRestorer) -> None:
         super().__init__()
         self.common = _MovingAverage(network.quantize, first=0)
+        self.is_residual = network.config.residual_hq
         self.hq = _MovingAverage(network.quantize_aesthetic, first=1) if network.config.num_hq_codes else None
         self.register_buffer("is_initialised", torch.zeros((), dtype=torch.bool))
         if self.hq is not None:
@@ -85,27 +88,42 @@ class DualQuantiser(nn.Module):
         common = self.common.book.nearest(tokens)
         if self.hq is None:
             return common[..., None]
-        residual = tokens - self.common.book.lookup(common, tokens)
-        distances = self.hq.book.distances(residual)
+        distances = self.hq.book.distances(self._for_hq(tokens, common))
         hq = distances[..., 1:].argmin(-1) + 1
         return torch.stack([hq * is_hq[:, None], common], dim=-1)
+
+    def _for_hq(self, tokens: Tensor, common: Tensor) -> Tensor:
+        """What the HQ+ book is to quantise of tokens (..., C) whose common codes (...) are known."""
+        return tokens - self.common.book.lookup(common, tokens) if self.is_residual else tokens
+
+    def commitment(self, z: Tensor, indices: Tensor, alpha: float) -> Tensor:
+        """Squared distance of the features to what must equal them: the sum of their codes, or each of them."""
+        tokens = to_tokens(z)
+        common = self.common.book.lookup(indices[..., -1], tokens)
+        if self.hq is None:
+            return F.mse_loss(tokens, common)
+        hq = self.hq.book.lookup(indices[..., 0], tokens)
+        if self.is_residual:
+            return F.mse_loss(tokens, common + alpha * hq)
+        is_hq = indices[..., :1] > 0
+        return F.mse_loss(tokens, common) + F.mse_loss(tokens * is_hq, hq * is_hq)
 
     @torch.no_grad()
     def update(self, z: Tensor, indices: Tensor) -> None:
         """Move both books towards the tokens they were chosen for."""
         tokens, common = to_tokens(z.float()).flatten(0, 1), indices[..., -1].flatten()
-        residual = tokens - self.common.book.lookup(common, tokens)
+        for_hq = self._for_hq(tokens, common)
         self.common.update(tokens, common)
         if self.hq is not None:
             hq = indices[..., 0].flatten()
-            self.hq.update(residual[hq > 0], hq[hq > 0])
+            self.hq.update(for_hq[hq > 0], hq[hq > 0])
 
     @torch.no_grad()
     def initialise(self, z: Tensor) -> None:
         tokens = to_tokens(z.float()).flatten(0, 1)
         self.common.initialise(tokens)
         if self.hq is not None:
-            self.hq.initialise(tokens - self.common.book.lookup(self.common.book.nearest(tokens[None])[0], tokens))
+            self.hq.initialise(self._for_hq(tokens, self.common.book.nearest(tokens[None])[0]))
         self.is_initialised.fill_(True)
 
 

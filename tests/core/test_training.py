@@ -23,7 +23,7 @@ from iqpbfr_core.models.severity import SeverityNet
 from iqpbfr_core.quality import load_severity
 from iqpbfr_core.training import flaws, fusion, lookup, severity
 from iqpbfr_core.training.adversary import Adversary
-from iqpbfr_core.training.autoencoder import AutoencoderStage
+from iqpbfr_core.training.autoencoder import AutoencoderStage, borrow
 from iqpbfr_core.training.data import FaceSamples
 from iqpbfr_core.training.fusion import FusionStage
 from iqpbfr_core.training.lookup import LEARNT, LookupStage
@@ -323,6 +323,18 @@ def test_the_quality_loss_teaches_the_lookup_and_nothing_else(data, tmp_path):
         LookupStage(make_network(), SeverityNet(), quality_weight=float("nan"))
 
 
+def test_a_new_model_borrows_all_but_what_is_about_codes():
+    torch.manual_seed(0)
+    single = dataclasses.replace(TINY, num_codes=2 * TINY.num_codes, num_hq_codes=0)
+    network, other = CodeRestorer(single), make_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    borrow(network, other)
+    theirs = other.state_dict()
+    for name, value in network.state_dict().items():
+        is_of_codes = name.split(".")[0] in ("quantize", "idx_pred_layer")
+        assert torch.equal(value, before[name] if is_of_codes else theirs[name]), name
+
+
 def test_images_that_are_not_high_quality_use_no_hq_code():
     network = make_network(dataclasses.replace(TINY))
     quantiser = DualQuantiser(network)
@@ -332,6 +344,22 @@ def test_images_that_are_not_high_quality_use_no_hq_code():
     assert (indices[1, :, 0] == 0).all()
     assert torch.equal(indices[..., 1], network.quantize.nearest(z.flatten(2).transpose(1, 2)))
     assert network.quantize_aesthetic.embedding.weight[0].abs().sum() == 0
+
+
+def test_the_papers_hq_codes_are_those_of_the_same_features():
+    network = make_network(dataclasses.replace(TINY, residual_hq=False))
+    quantiser = DualQuantiser(network)
+    z = torch.randn(2, TINY.code_dim, 8, 8)
+    quantiser.initialise(z)
+    indices = quantiser.indices(z, torch.tensor([True, False]))
+    tokens = z.flatten(2).transpose(1, 2)
+    wanted = network.quantize_aesthetic.distances(tokens[:1])[..., 1:].argmin(-1) + 1
+    assert torch.equal(indices[:1, :, 0], wanted)
+    assert (indices[1, :, 0] == 0).all()
+    before = quantiser.commitment(z, indices, 1.0)
+    for _ in range(40):
+        quantiser.update(z, indices)
+    assert quantiser.commitment(z, indices, 1.0) < before
 
 
 def test_moving_averages_pull_codes_to_their_tokens_and_revive_dead_ones():
