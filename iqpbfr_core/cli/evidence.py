@@ -43,6 +43,10 @@ def evidence(
     ),
     device: str = typer.Option("auto"),
     adapter: Path | None = typer.Option(None, help="Score adapter of --model, which R5 is about."),
+    rival: list[Path] = typer.Option(
+        [],
+        help="Weight file of a model trained as --model was, which R3 compares it with; give the option once for each.",
+    ),
 ) -> None:
     """Recompute the claims of the method on held-out faces, with 95 % bootstrap intervals over faces."""
     known = dict(CLAIMS)
@@ -73,6 +77,7 @@ def evidence(
         identity=IdentityJudge(recogniser) if recogniser else None,
         likeness=FeatureJudge(detector) if detector else None,
         adapter=load_adapter(adapter, restorer) if adapter else None,
+        rivals=tuple(load_restorer(file, where) for file in rival),
     )
     for claim in claims:
         finding = known[claim](scene)

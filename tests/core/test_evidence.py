@@ -1,6 +1,7 @@
 """The yardsticks behind the claims, and one small run of all of them."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from iqpbfr_core.evaluation.statistics import bootstrap, mean_interval, spearman
 from iqpbfr_core.faces.alignment import TEMPLATE
 from iqpbfr_core.image import write_image
 from iqpbfr_core.restorer import Restorer
+from iqpbfr_core.training.presets import TINY
 
 
 def test_spearman_is_rank_correlation_with_ties():
@@ -92,7 +94,9 @@ def test_a_claim_has_a_verdict_a_table_and_a_value_per_face(claim, tiny, folder,
     plain = Restorer(make_network(PLAIN))
     adapter = new_adapter(plain) if claim == "R5" else None
     restorer = plain if adapter else tiny
-    scene = prepare(restorer, files, metrics, "builtin", seed=0, identity=judge, likeness=judge, adapter=adapter)
+    single = dataclasses.replace(TINY, num_codes=2 * TINY.num_codes, num_hq_codes=0)
+    rivals = tuple(Restorer(make_network(c)) for c in (single, dataclasses.replace(TINY, residual_hq=False)))
+    scene = prepare(restorer, files, metrics, "builtin", 0, None, judge, judge, adapter, rivals)
     assert scene.judges == ["piqe"]
     finding = dict(CLAIMS)[claim](scene)
     assert finding.claim == claim
@@ -113,12 +117,21 @@ def test_the_command_writes_table_values_and_pictures(tmp_path, folder, tiny_fil
 
 @pytest.mark.parametrize(
     ("claim", "said"),
-    [("R9", "R1, R2, R4, R5, R6"), ("R6", "face recogniser"), ("R5", "needs a score adapter")],
+    [("R9", "R1, R2, R3, R4, R5, R6"), ("R3", "--rival"), ("R6", "face recogniser"), ("R5", "needs a score adapter")],
 )
 def test_a_claim_that_cannot_be_computed_is_refused(claim, said, tmp_path, folder, tiny_file):
     refused = command("evidence", claim, "--data", folder, "--model", tiny_file, "-o", tmp_path / "out")
     assert refused.returncode == 2
     assert said in refused.stderr
+
+
+def test_only_models_of_equal_size_are_compared(tiny, folder):
+    judge, files = PixelJudge(), sorted((folder / "test").iterdir())
+    metrics = {"builtin": load_metric("builtin")}
+    smaller = (Restorer(make_network(PLAIN)),)
+    scene = prepare(tiny, files, metrics, "builtin", seed=0, likeness=judge, rivals=smaller)
+    with pytest.raises(InputError, match="64 codes"):
+        dict(CLAIMS)["R3"](scene)
 
 
 def test_a_batch_scores_as_its_faces_alone_and_one_that_fails_costs_only_itself(tiny, folder):

@@ -1,5 +1,6 @@
 """The claims of the method, recomputed on held-out faces: one module per claim, each with its own verdict."""
 
+from .books import two_books_beat_one
 from .ceiling import beyond_ground_truth
 from .discreteness import discrete_resists
 from .helping import helps_the_person
@@ -10,6 +11,7 @@ from .steering import score_steers
 CLAIMS = (
     ("R1", score_steers),
     ("R2", beyond_ground_truth),
+    ("R3", two_books_beat_one),
     ("R4", discrete_resists),
     ("R5", plugs_in),
     ("R6", helps_the_person),

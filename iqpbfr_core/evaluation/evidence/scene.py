@@ -1,6 +1,6 @@
 """What all claims are judged on: the same held-out faces, degraded once, the same metrics, the same seed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ class Scene:
     lq: the clean faces, degraded.
     landmarks, identity, likeness: judges of shape, of the person, and of looks, where their weights were given.
     adapter: a score adapter of the model on trial, for R5.
+    rivals: models trained as the one on trial was, for R3.
     """
 
     restorer: Restorer
@@ -43,6 +44,7 @@ class Scene:
     identity: IdentityJudge | None = None
     likeness: FeatureJudge | None = None
     adapter: ScoreAdapter | None = None
+    rivals: tuple[Restorer, ...] = ()
 
     @property
     def judges(self) -> list[str]:
@@ -51,6 +53,10 @@ class Scene:
 
     def chunks(self) -> list[slice]:
         return [slice(first, first + BATCH) for first in range(0, len(self.lq), BATCH)]
+
+    def against_rivals(self) -> "list[Scene]":
+        """The same faces and judges, with each rival on trial."""
+        return [replace(self, restorer=rival) for rival in self.rivals]
 
     @torch.no_grad()
     def restore(self, quality: float | None) -> Tensor:
@@ -110,9 +116,10 @@ def prepare(
     identity: IdentityJudge | None = None,
     likeness: FeatureJudge | None = None,
     adapter: ScoreAdapter | None = None,
+    rivals: tuple[Restorer, ...] = (),
 ) -> Scene:
     """Read the faces, degrade them (`full`) and flaw a share of the ground truth; equal seeds, equal scenes."""
     gt = read_faces(files, restorer.config.resolution)
     ground = torch.stack([imperfect(face, seed + i) for i, face in enumerate(gt)])
     lq = degrade(gt, "full", seed)
-    return Scene(restorer, objective, metrics, gt, ground, lq, seed, landmarks, identity, likeness, adapter)
+    return Scene(restorer, objective, metrics, gt, ground, lq, seed, landmarks, identity, likeness, adapter, rivals)
