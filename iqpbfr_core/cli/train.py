@@ -42,7 +42,7 @@ PRECISION = _run_option("bf16", help="fp16 is for CUDA only.")
 SAVE_EVERY = _run_option(200, min=1, help="Steps between checkpoints.")
 SCORES = typer.Option(
     None,
-    help="What `score FACES --csv` printed: every face is its own target, and its score there is learnt, not --metric's.",
+    help="What `score FACES --csv` printed: every face is its own target, and its score there is what is learnt.",
 )
 METRIC = typer.Option(BUILTIN, help="'builtin', or a file written by `train metric`: the score the model learns.")
 
@@ -69,7 +69,11 @@ def _network(path: Path | str) -> CodeRestorer:
     return network.float()  # a file of half precision is trained on in full
 
 
-def _scores(file: Path | None) -> ScoreList | None:
+def _scores(file: Path | None, metric: str) -> ScoreList | None:
+    if file is not None and metric != BUILTIN:
+        raise TrainingError(
+            f"--scores lists the scores to learn, so --metric {metric} would not be asked: give one of them."
+        )
     return None if file is None else read_scores(file)
 
 
@@ -136,7 +140,7 @@ def autoencoder(
 
     if init is not None and borrow is not None:
         raise TrainingError("--init trains a model on, --borrow starts a new one: give one of them.")
-    listed = _scores(scores)
+    listed = _scores(scores, metric)
     config = PRESETS[preset] if listed is None else told_by(PRESETS[preset], listed)
     torch.manual_seed(seed)
     network = CodeRestorer(config) if init is None else _network(init)
@@ -174,7 +178,7 @@ def lookup(
 
     network = _network(init)
     earlier = None if start_from is None else _network(start_from)
-    stage = LookupStage(network, _metric(metric), seed, quality_weight, earlier, _scores(scores))
+    stage = LookupStage(network, _metric(metric), seed, quality_weight, earlier, _scores(scores, metric))
     side = network.config.resolution
     _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))
 
@@ -202,7 +206,7 @@ def fusion(
 
     network = _network(init)
     stage = FusionStage(
-        network, _metric(metric), PerceptualLoss(), seed, fidelity_only=fidelity_only, scores=_scores(scores)
+        network, _metric(metric), PerceptualLoss(), seed, fidelity_only=fidelity_only, scores=_scores(scores, metric)
     )
     side = network.config.resolution
     _run(stage, RunConfig(data, out, steps, batch_size, side, seed, save_every, workers, precision, more_data))

@@ -133,6 +133,9 @@ def test_what_score_prints_is_what_train_reads(data, tmp_path):
     )
     assert second.returncode == 0, second.stderr
     assert load_network(tmp_path / "l" / "model.safetensors").config.metric == "piqe"
+    refused = call("train", "autoencoder", "--out", tmp_path / "b", "--metric", tmp_path / "m.safetensors", *arguments)
+    assert refused.returncode == 2
+    assert "would not be asked" in refused.stderr
 
 
 @pytest.mark.parametrize(
