@@ -1,14 +1,15 @@
 """What the commands share: consoles, the choice of device, and files worked through one after the other."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 from rich.text import Text
 
 from ..adapters import load_adapter
@@ -127,6 +128,14 @@ def _identity(path: Path) -> object:
     except (OSError, ValueError):
         return os.path.realpath(path)
     return status.st_dev, status.st_ino
+
+
+@contextmanager
+def told_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for work of several parts: call with what is being done, how much of it is, and of how much."""
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        bar = progress.add_task("", total=None)
+        yield lambda what, done, total: progress.update(bar, description=what, completed=done, total=total)
 
 
 def for_each(

@@ -15,7 +15,7 @@ from ..image import write_atomically, write_image
 from ..quality import Metric, load_metric
 from ..restorer import load_restorer
 from ..training.data import list_images
-from .console import MAX_SEED, choose_device, errors, output
+from .console import MAX_SEED, choose_device, errors, output, told_bar
 
 JUDGES = ("niqe", "piqe")
 RETINAFACE = "retinaface_mobile0.25_relu.pth"
@@ -67,25 +67,26 @@ def evidence(
         except WeightsNotFoundError as error:
             errors.print(f"{name} is left out: {error}")
     detector, recogniser = judge_file(landmarks, folder, RETINAFACE), judge_file(identity, folder, RECOGNISER)
-    scene = prepare(
-        restorer,
-        files,
-        metrics,
-        metric,
-        seed,
-        landmarks=FiveLandmarks(detector) if detector else None,
-        identity=IdentityJudge(recogniser) if recogniser else None,
-        likeness=FeatureJudge(detector) if detector else None,
-        adapter=load_adapter(adapter, restorer) if adapter else None,
-        rivals=tuple(load_restorer(file, where) for file in rival),
-    )
-    for claim in claims:
-        finding = known[claim](scene)
-        _write(
-            finding, out, f"{len(files)} faces of `{split or 'test'}`, model `{model}`, metric {metric}, seed {seed}"
+    setting = f"{len(files)} faces of `{split or 'test'}`, model `{model}`, metric {metric}, seed {seed}"
+    with told_bar() as tell:
+        scene = prepare(
+            restorer,
+            files,
+            metrics,
+            metric,
+            seed,
+            landmarks=FiveLandmarks(detector) if detector else None,
+            identity=IdentityJudge(recogniser) if recogniser else None,
+            likeness=FeatureJudge(detector) if detector else None,
+            adapter=load_adapter(adapter, restorer) if adapter else None,
+            rivals=tuple(load_restorer(file, where) for file in rival),
+            tell=tell,
         )
-        verdict = "holds" if finding.holds else "does not hold"
-        output.print(f"{claim} {verdict}: {out / claim}.md")
+        for claim in claims:
+            finding = known[claim](scene)
+            _write(finding, out, setting)
+            verdict = "holds" if finding.holds else "does not hold"
+            output.print(f"{claim} {verdict}: {out / claim}.md")
 
 
 def judge_file(given: Path | None, folder: Path | None, name: str) -> Path | None:

@@ -96,7 +96,10 @@ def test_a_claim_has_a_verdict_a_table_and_a_value_per_face(claim, tiny, folder,
     restorer = plain if adapter else tiny
     single = dataclasses.replace(TINY, num_codes=2 * TINY.num_codes, num_hq_codes=0)
     rivals = tuple(Restorer(make_network(c)) for c in (single, dataclasses.replace(TINY, residual_hq=False)))
-    scene = prepare(restorer, files, metrics, "builtin", 0, None, judge, judge, adapter, rivals)
+    told = []
+    scene = prepare(
+        restorer, files, metrics, "builtin", 0, None, judge, judge, adapter, rivals, lambda *now: told.append(now)
+    )
     assert scene.judges == ["piqe"]
     finding = dict(CLAIMS)[claim](scene)
     assert finding.claim == claim
@@ -104,6 +107,8 @@ def test_a_claim_has_a_verdict_a_table_and_a_value_per_face(claim, tiny, folder,
     assert {len(row) for row in finding.table} == {len(finding.table[0])}
     assert all(len(values) == 2 for values in finding.values.values())
     assert all(picture.ndim == 3 for picture in finding.pictures.values())
+    assert told
+    assert all(done <= total for _, done, total in told)
 
 
 def test_the_command_writes_table_values_and_pictures(tmp_path, folder, tiny_file):

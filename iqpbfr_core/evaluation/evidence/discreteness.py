@@ -65,8 +65,12 @@ def _search(scene: Scene, kind: str) -> dict[int, Tensor]:
     """Budget -> the best faces that were found within it, in one run of the longest."""
     restorer, metric = scene.restorer, scene.metrics[scene.objective]
     found: dict[int, list[Tensor]] = {budget: [] for budget in BUDGETS}
+    num_chunks = len(scene.chunks())
 
     def keep(progress: Progress) -> None:
+        scene.tell(
+            f"{kind} search", len(found[BUDGETS[-1]]) * progress.total + progress.done, num_chunks * progress.total
+        )
         if progress.done - 1 in found:  # the first evaluation is the start
             found[progress.done - 1].append(progress.images.cpu().clone())
 

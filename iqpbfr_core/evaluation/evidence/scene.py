@@ -1,5 +1,6 @@
 """What all claims are judged on: the same held-out faces, degraded once, the same metrics, the same seed."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +20,12 @@ from ..likeness import FeatureJudge, IdentityJudge
 
 BATCH = 8
 
+Tell = Callable[[str, int, int], None]  # called with what is being done, how much of it is, and of how much
+
+
+def _quiet(_what: str, _done: int, _total: int) -> None:
+    """For those who do not want to be told."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -31,6 +38,7 @@ class Scene:
     landmarks, identity, likeness: judges of shape, of the person, and of looks, where their weights were given.
     adapter: a score adapter of the model on trial, for R5.
     rivals: models trained as the one on trial was, for R3.
+    tell: told how far the work is.
     """
 
     restorer: Restorer
@@ -45,6 +53,7 @@ class Scene:
     likeness: FeatureJudge | None = None
     adapter: ScoreAdapter | None = None
     rivals: tuple[Restorer, ...] = ()
+    tell: Tell = _quiet
 
     @property
     def judges(self) -> list[str]:
@@ -54,6 +63,13 @@ class Scene:
     def chunks(self) -> list[slice]:
         return [slice(first, first + BATCH) for first in range(0, len(self.lq), BATCH)]
 
+    def _batches(self, images: Tensor, what: str) -> Iterator[Tensor]:
+        done = 0
+        for batch in images.split(BATCH):
+            self.tell(what, done, len(images))
+            yield batch
+            done += len(batch)
+
     def against_rivals(self) -> "list[Scene]":
         """The same faces and judges, with each rival on trial."""
         return [replace(self, restorer=rival) for rival in self.rivals]
@@ -61,18 +77,19 @@ class Scene:
     @torch.no_grad()
     def restore(self, quality: float | None) -> Tensor:
         """All faces at one quality, from the codes alone (fidelity 0)."""
-        parts = [self.restorer.restore(self.lq[faces], quality, fidelity=0.0).cpu() for faces in self.chunks()]
-        return torch.cat(parts)
+        asked = "without a score" if quality is None else f"at quality {quality:.2g}"
+        batches = self._batches(self.lq, f"restoring {asked}")
+        return torch.cat([self.restorer.restore(faces, quality, fidelity=0.0).cpu() for faces in batches])
 
     @torch.no_grad()
     def at_defaults(self, lq: Tensor) -> Tensor:
         """Degraded faces as the model restores them when nothing is asked for."""
-        return torch.cat([self.restorer.restore(faces).cpu() for faces in lq.split(BATCH)])
+        return torch.cat([self.restorer.restore(faces).cpu() for faces in self._batches(lq, "restoring")])
 
     @torch.no_grad()
     def score(self, name: str, images: Tensor) -> np.ndarray:
         """(B,) in [0, 1], 1 = best; a face that the metric cannot score is NaN."""
-        return np.concatenate([_scores(self.metrics[name], part) for part in images.split(BATCH)])
+        return np.concatenate([_scores(self.metrics[name], part) for part in self._batches(images, f"scoring: {name}")])
 
 
 def _scores(metric: Metric, images: Tensor) -> np.ndarray:
@@ -117,9 +134,12 @@ def prepare(
     likeness: FeatureJudge | None = None,
     adapter: ScoreAdapter | None = None,
     rivals: tuple[Restorer, ...] = (),
+    tell: Tell = _quiet,
 ) -> Scene:
     """Read the faces, degrade them (`full`) and flaw a share of the ground truth; equal seeds, equal scenes."""
     gt = read_faces(files, restorer.config.resolution)
     ground = torch.stack([imperfect(face, seed + i) for i, face in enumerate(gt)])
     lq = degrade(gt, "full", seed)
-    return Scene(restorer, objective, metrics, gt, ground, lq, seed, landmarks, identity, likeness, adapter, rivals)
+    return Scene(
+        restorer, objective, metrics, gt, ground, lq, seed, landmarks, identity, likeness, adapter, rivals, tell
+    )
