@@ -47,6 +47,7 @@ TINY = {  # script -> what it is called with, one list for each call, and the co
     ),
     "speed": ([["--faces", "1", "--rounds", "1"]], {"codeformer": tiny_restorer}),
     "start": ([["--rounds", "1"]], {}),
+    "sweep": ([["--rounds", "1"]], {"QUALITIES": [0.0, 1.0]}),
 }  # fmt: skip
 
 
