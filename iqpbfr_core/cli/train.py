@@ -286,6 +286,8 @@ def detector(
 
     if steady and init is None:
         raise TrainingError("--steady trains a network on: name its file by --init.")
+    if keep and not steady:
+        raise TrainingError("--keep is of the teacher whose answers --steady learns: give both, or neither.")
     portraits = [portrait for folder in data for portrait in read_portraits(folder, "train")]
     whole, finder = [], None if teacher is None else load_detector(teacher)
     if finder is not None:

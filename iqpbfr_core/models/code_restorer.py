@@ -236,7 +236,9 @@ def _read_config(weights: StateDict) -> RestorerConfig:
         lookup_layers=count(weights, "ft_layers"),
         lookup_mlp_dim=len(weights["ft_layers.0.linear1.weight"]),
         fusion=tuple(sorted({int(k.split(".")[1]) for k in weights if k.startswith("fuse_convs_dict.")})),
-        alpha=0.8 if published else 1.0,  # not in the file: what each family was trained with
+        # Not in the file: what each family was trained with.
+        alpha=0.8 if published else 1.0,
+        residual_hq=hq is None or not published,
         local_levels=_read_local_levels(weights),
         tells_features="feature_modulation.weight" in weights,
     )

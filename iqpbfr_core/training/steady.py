@@ -21,6 +21,7 @@ from torch.optim import AdamW, Optimizer
 from torchvision.ops import box_iou
 
 from ..degradation import apply
+from ..errors import TrainingError
 from ..faces.anchors import SIZE_VARIANCE, anchor_boxes, decode, encode
 from ..faces.detection import Detector
 from ..faces.selection import preview
@@ -103,10 +104,13 @@ class SteadyStage:
         keep: float = 0.0,
         seed: int = 0,
     ) -> None:
+        teacher = network if teacher is None else teacher
+        if teacher.config != network.config:
+            raise TrainingError(f"the teacher ({teacher.config}) must be built as the network is ({network.config}).")
         torch.manual_seed(seed)
         self.pictures, self.caution, self.keep = pictures, caution, keep
         self.network = network.float().eval().requires_grad_(True)  # its normalisation stays as it was trained
-        self.teacher = copy.deepcopy(self.network if teacher is None else teacher).float().eval().requires_grad_(False)
+        self.teacher = copy.deepcopy(teacher).float().eval().requires_grad_(False)
         self.average = Averaged(self.network)
         self.modules: dict[str, nn.Module] = {"network": self.network, "average": self.average.module}
         self.modules["teacher"] = self.teacher  # a resumed run has the first one's answers

@@ -42,6 +42,7 @@ ODD = {
         conditioning="add_multi",
         score_bins=(20, 10),
         alpha=0.8,
+        residual_hq=False,
         metric="",
         fusion=(32, 64),
         local_levels=0,

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import dataclasses
 import math
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from iqpbfr_core import load_detector, restore_photo
 from iqpbfr_core.degradation import Degradation
-from iqpbfr_core.errors import InputError
+from iqpbfr_core.errors import InputError, TrainingError
 from iqpbfr_core.faces.anchors import anchor_boxes, decode, encode
 from iqpbfr_core.image import from_pil, read_image, resize
 from iqpbfr_core.models.retinaface import RetinaFace
@@ -283,6 +284,8 @@ def test_a_share_of_the_teachers_weights_is_exported(portraits, tmp_path):
         teacher.ClassHead[0].conv1x1.bias += 1
     pictures = Pictures(Scenes(faces, [], SceneRecipe(SIZE, (40, 80), wrecked=0), seed=0), [])
     stage = SteadyStage(pictures, network, teacher, keep=0.25)
+    with pytest.raises(TrainingError, match="teacher"):
+        SteadyStage(pictures, network, RetinaFace(dataclasses.replace(NEW, slope=0.1)))
     before = network.ClassHead[0].conv1x1.bias.clone()
     stage.export(tmp_path / "mixed.safetensors")
     mixed = load_detector(tmp_path / "mixed.safetensors").network.ClassHead[0].conv1x1.bias
