@@ -122,8 +122,10 @@ class AutoencoderStage:
         encoder_only: bool = False,
         scores: ScoreList | None = None,
     ) -> None:
-        if encoder_only and not is_trained:
-            raise TrainingError("an encoder alone can only be trained for a network that is trained already.")
+        if encoder_only and (new_codes or not is_trained):
+            raise TrainingError(
+                "an encoder alone can only be trained for a network that is trained already, with its codes."
+            )
         check_told(network.config, scores)
         torch.manual_seed(seed)
         self.scores = scores
