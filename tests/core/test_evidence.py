@@ -130,13 +130,19 @@ def test_a_claim_that_cannot_be_computed_is_refused(claim, said, tmp_path, folde
     assert said in refused.stderr
 
 
-def test_only_models_of_equal_size_are_compared(tiny, folder):
+def test_only_equal_models_of_different_codebooks_are_compared(tiny, folder):
     judge, files = PixelJudge(), sorted((folder / "test").iterdir())
     metrics = {"builtin": load_metric("builtin")}
     smaller = (Restorer(make_network(PLAIN)),)
     scene = prepare(tiny, files, metrics, "builtin", seed=0, likeness=judge, rivals=smaller)
     with pytest.raises(InputError, match="64 codes"):
         dict(CLAIMS)["R3"](scene)
+    twins = prepare(tiny, files, metrics, "builtin", seed=0, likeness=judge, rivals=(tiny,))
+    with pytest.raises(InputError, match="one model of each kind"):
+        dict(CLAIMS)["R3"](twins)
+    single = prepare(smaller[0], files, metrics, "builtin", seed=0, likeness=judge, rivals=smaller)
+    with pytest.raises(InputError, match="about two codebooks"):
+        dict(CLAIMS)["R3"](single)
 
 
 def test_a_batch_scores_as_its_faces_alone_and_one_that_fails_costs_only_itself(tiny, folder):

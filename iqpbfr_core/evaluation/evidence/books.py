@@ -1,5 +1,7 @@
 """R3: two codebooks beat one of as many codes."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,11 +12,10 @@ from ...figure import labelled_grid
 from ...restorer import Restorer
 from ..measures import psnr, ssim
 from ..statistics import bootstrap, mean_interval
-from .scene import Finding, Scene
+from .scene import Finding, Scene, gain
 
 HQ_SHARE = 0.75  # of the originals, the best by the objective: the faces of high quality
 _TO_ORIGINAL = "perceptual distance to HQ+ originals"
-_LOWER_BETTER = (_TO_ORIGINAL,)
 
 
 def two_books_beat_one(scene: Scene) -> Finding:
@@ -25,22 +26,21 @@ def two_books_beat_one(scene: Scene) -> Finding:
             "R3 compares --model with at least one --rival, and needs a detector as judge: give --landmarks, or a folder "
             "--weights with retinaface_mobile0.25_relu.pth."
         )
-    for rival in scene.rivals:
-        _check_equal(scene.restorer, rival)
+    _check(scene)
     originals = scene.score(scene.objective, scene.gt)
     is_hq = originals >= np.nanquantile(originals, 1 - HQ_SHARE)
-    contenders = [scene, *scene.against_rivals()]
-    names = [_name(contender.restorer.config) for contender in contenders]
-    images = {name: contender.restore(1.0) for name, contender in zip(names, contenders, strict=True)}
+    contenders = {_name(restorer.config): restorer for restorer in (scene.restorer, *scene.rivals)}
+    ours, *theirs = contenders
+    images = {name: replace(scene, restorer=restorer).restore(1.0) for name, restorer in contenders.items()}
     measured = {name: _measure(scene, faces, is_hq) for name, faces in images.items()}
-    table = [["at quality 1, fidelity 0", *measured[names[0]]]]
+    table = [["at quality 1, fidelity 0", *measured[ours]]]
     for name, values in measured.items():
         table.append([name, *(mean_interval(v, scene.seed) for v in values.values())])
     beaten = []
-    for name, config in zip(names[1:], (rival.config for rival in scene.rivals), strict=True):
-        gains = {key: _gain(key, measured[names[0]][key], measured[name][key]) for key in measured[name]}
+    for name in theirs:
+        gains = {key: gain(key, measured[ours][key], measured[name][key]) for key in measured[name]}
         table.append([f"gain over {name}", *(mean_interval(v, scene.seed) for v in gains.values())])
-        if config.num_books == 1:
+        if contenders[name].config.num_books == 1:
             better = all(np.nanmean(gains[key]) > 0 for key in (scene.objective, _TO_ORIGINAL))
             beaten.append(better and all(_is_kept(gains[key], scene.seed) for key in ("PSNR dB", "SSIM")))
     shown = slice(0, 5)
@@ -53,20 +53,26 @@ def two_books_beat_one(scene: Scene) -> Finding:
         table=table,
         values={f"{name}: {key}": v for name, by in measured.items() for key, v in by.items()},
         pictures={"r3_faces.jpg": labelled_grid([faces[shown] for faces in rows.values()], list(rows))},
-        notes=f"Gains are positive where {names[0]} is better. HQ+ originals: the best {HQ_SHARE:.0%} by the objective.",
+        notes=f"Gains are positive where {ours} is better. HQ+ originals: the best {HQ_SHARE:.0%} by the objective.",
     )
 
 
-def _check_equal(ours: Restorer, theirs: Restorer) -> None:
-    """Models that differ in size, codes or resolution cannot show what two codebooks are good for."""
-    words = []
-    for restorer in (ours, theirs):
-        config, size = restorer.config, sum(weights.numel() for weights in restorer.network.parameters())
-        words.append(
-            f"{config.num_codes + config.num_hq_codes} codes and {size / 1e6:.1f} M parameters at {config.resolution} px"
-        )
-    if words[0] != words[1]:
-        raise InputError(f"R3 compares equals: --model has {words[0]}, a --rival {words[1]}.")
+def _check(scene: Scene) -> None:
+    """Only models of equal size, codes and resolution, each with other codebooks, show what two of them are good for."""
+    if scene.restorer.config.num_books != 2:
+        raise InputError("R3 is about two codebooks: give a --model with two.")
+    size = _size(scene.restorer)
+    for rival in scene.rivals:
+        if _size(rival) != size:
+            raise InputError(f"R3 compares equals: --model has {size}, a --rival {_size(rival)}.")
+    names = [_name(restorer.config) for restorer in (scene.restorer, *scene.rivals)]
+    if len(set(names)) < len(names):
+        raise InputError(f"R3 compares one model of each kind, got {'; '.join(names)}.")
+
+
+def _size(restorer: Restorer) -> str:
+    config, size = restorer.config, sum(weights.numel() for weights in restorer.network.parameters())
+    return f"{config.num_codes + config.num_hq_codes} codes and {size / 1e6:.1f} M parameters at {config.resolution} px"
 
 
 def _name(config: RestorerConfig) -> str:
@@ -88,10 +94,6 @@ def _measure(scene: Scene, images: Tensor, is_hq: np.ndarray) -> dict[str, np.nd
     }
 
 
-def _gain(name: str, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    return theirs - ours if name in _LOWER_BETTER else ours - theirs
-
-
-def _is_kept(gain: np.ndarray, seed: int) -> bool:
+def _is_kept(gains: np.ndarray, seed: int) -> bool:
     """Whether zero lies within the interval of the mean gain, or below it."""
-    return bootstrap(gain, lambda drawn: float(drawn.mean()), seed)[1] >= 0
+    return bootstrap(gains, lambda drawn: float(drawn.mean()), seed)[1] >= 0

@@ -12,7 +12,7 @@ from ...optimize import Progress, ascend_latent, optimize_codes
 from ..measures import psnr
 from ..spectrum import out_of_band
 from ..statistics import mean_interval
-from .scene import Finding, Scene
+from .scene import Finding, Scene, gain
 
 BUDGETS = (10, 30, 100, 300)  # steps
 WANTED = 0.8
@@ -37,7 +37,7 @@ def discrete_resists(scene: Scene) -> Finding:
         ["discrete is better than continuous on", str(longest), *(f"{shares[n]:.0%} of faces" for n in measures)]
     )
     clear = [name for name in scene.judges if shares[name] >= WANTED]
-    changes = {n: _gain(n, measured["discrete", longest][n], measured["start", 0][n]) for n in scene.judges}
+    changes = {n: gain(n, measured["discrete", longest][n], measured["start", 0][n]) for n in scene.judges}
     worse = [name for name, change in changes.items() if np.nanmean(change) < 0]
     shown = slice(0, 5)
     rows = {"start": results["start", 0], **{kind: results[kind, longest] for kind in SEARCHES}}
@@ -92,7 +92,7 @@ def _curves(measured: dict[tuple[str, int], dict[str, np.ndarray]], name: str) -
 
 
 def _measure(scene: Scene, images: Tensor) -> dict[str, np.ndarray]:
-    """Name -> one value per face; those of `_LOWER_BETTER` count downwards."""
+    """Name -> one value per face."""
     values = {name: scene.score(name, images) for name in scene.metrics}
     values["out-of-band energy"] = out_of_band(images, scene.gt).numpy()
     values["PSNR dB"] = np.array([psnr(i, r) for i, r in zip(images, scene.gt, strict=True)])
@@ -103,19 +103,12 @@ def _measure(scene: Scene, images: Tensor) -> dict[str, np.ndarray]:
     return values
 
 
-_LOWER_BETTER = ("out-of-band energy", "landmark error px", "identity distance")
-
-
-def _gain(name: str, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    return theirs - ours if name in _LOWER_BETTER else ours - theirs
-
-
 def share_better(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, float]:
     """Measure -> share of faces on which the first is better."""
     shares = {}
     for name in ours:
-        gain = _gain(name, ours[name], theirs[name])
-        shares[name] = float((gain[np.isfinite(gain)] > 0).mean()) if np.isfinite(gain).any() else 0.0
+        gains = gain(name, ours[name], theirs[name])
+        shares[name] = float((gains[np.isfinite(gains)] > 0).mean()) if np.isfinite(gains).any() else 0.0
     return shares
 
 

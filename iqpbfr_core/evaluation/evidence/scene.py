@@ -1,7 +1,7 @@
 """What all claims are judged on: the same held-out faces, degraded once, the same metrics, the same seed."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..landmarks import LandmarkJudge
 from ..likeness import FeatureJudge, IdentityJudge
 
 BATCH = 8
+_LOWER_BETTER = ("distance", "error", "energy")  # words in the names of measures
 
 Tell = Callable[[str, int, int], None]  # called with what is being done, how much of it is, and of how much
 
@@ -70,10 +71,6 @@ class Scene:
             yield batch
             done += len(batch)
 
-    def against_rivals(self) -> "list[Scene]":
-        """The same faces and judges, with each rival on trial."""
-        return [replace(self, restorer=rival) for rival in self.rivals]
-
     @torch.no_grad()
     def restore(self, quality: float | None) -> Tensor:
         """All faces at one quality, from the codes alone (fidelity 0)."""
@@ -90,6 +87,11 @@ class Scene:
     def score(self, name: str, images: Tensor) -> np.ndarray:
         """(B,) in [0, 1], 1 = best; a face that the metric cannot score is NaN."""
         return np.concatenate([_scores(self.metrics[name], part) for part in self._batches(images, f"scoring: {name}")])
+
+
+def gain(name: str, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """By how much a measure is better, one value per face; that of a distance, an error or energy where it is smaller."""
+    return theirs - ours if any(word in name for word in _LOWER_BETTER) else ours - theirs
 
 
 def _scores(metric: Metric, images: Tensor) -> np.ndarray:
