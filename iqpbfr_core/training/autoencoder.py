@@ -182,7 +182,7 @@ class AutoencoderStage:
                 self.quantiser.initialise(z_all)
             indices = self.quantiser.indices(z, is_hq)
             z_q = self.network.quantise(indices, self.network.config.alpha, like=z)
-            commitment = self.quantiser.commitment(z, indices, self.network.config.alpha) / z_all.var()
+            commitment = self.quantiser.commitment(z, z_q, indices) / z_all.var()
             z_used = straight_through(z_q, z)
             indices, of_hq = gather(accelerator, indices), gather(accelerator, is_hq)
             if not self.encoder_only:

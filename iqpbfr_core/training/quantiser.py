@@ -2,8 +2,8 @@
 
 The common book quantises every token. On images of high quality the HQ+ book quantises what the common code left
 over, so each book holds a different thing by construction; or, with `residual_hq` off, the same tokens once more, as in
-the paper. Entry 0 of the HQ+ book stays the zero vector, "nothing
-to add": the codes of all other images, which makes the gate a code like any other to the lookup.
+the paper. Entry 0 of the HQ+ book stays the zero vector, "nothing to add": the codes of all other images, which makes
+the gate a code like any other to the lookup.
 Moving averages: van den Oord et al. 2017, appendix; revival of dead codes: Dhariwal et al. 2020 (Jukebox).
 """
 
@@ -96,16 +96,14 @@ class DualQuantiser(nn.Module):
         """What the HQ+ book is to quantise of tokens (..., C) whose common codes (...) are known."""
         return tokens - self.common.book.lookup(common, tokens) if self.is_residual else tokens
 
-    def commitment(self, z: Tensor, indices: Tensor, alpha: float) -> Tensor:
-        """Squared distance of the features to what must equal them: the sum of their codes, or each of them."""
-        tokens = to_tokens(z)
-        common = self.common.book.lookup(indices[..., -1], tokens)
-        if self.hq is None:
-            return F.mse_loss(tokens, common)
-        hq = self.hq.book.lookup(indices[..., 0], tokens)
-        if self.is_residual:
-            return F.mse_loss(tokens, common + alpha * hq)
-        is_hq = indices[..., :1] > 0
+    def commitment(self, z: Tensor, z_q: Tensor, indices: Tensor) -> Tensor:
+        """Squared distance of features z to what must equal them: the sum z_q of their codes, or each code by itself."""
+        if self.hq is None or self.is_residual:
+            return F.mse_loss(z, z_q)
+        tokens, is_hq = to_tokens(z), indices[..., :1] > 0
+        hq, common = (
+            book.lookup(k, tokens) for book, k in zip((self.hq.book, self.common.book), indices.unbind(-1), strict=True)
+        )
         return F.mse_loss(tokens, common) + F.mse_loss(tokens * is_hq, hq * is_hq)
 
     @torch.no_grad()

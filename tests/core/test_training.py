@@ -356,10 +356,10 @@ def test_the_papers_hq_codes_are_those_of_the_same_features():
     wanted = network.quantize_aesthetic.distances(tokens[:1])[..., 1:].argmin(-1) + 1
     assert torch.equal(indices[:1, :, 0], wanted)
     assert (indices[1, :, 0] == 0).all()
-    before = quantiser.commitment(z, indices, 1.0)
+    before = quantiser.commitment(z, z, indices)
     for _ in range(40):
         quantiser.update(z, indices)
-    assert quantiser.commitment(z, indices, 1.0) < before
+    assert quantiser.commitment(z, z, indices) < before
 
 
 def test_moving_averages_pull_codes_to_their_tokens_and_revive_dead_ones():
