@@ -271,7 +271,7 @@ def detector(
     steady: bool = typer.Option(
         False,
         "--steady",
-        help="With --init: learn to say of degraded pictures what the teacher says of them clean, and no more.",
+        help="With --init: learn to say of degraded pictures what the teacher says of them clean, where it is right.",
     ),
     steps: int = STEPS,
     batch_size: int = _run_option(16, min=1),
@@ -287,7 +287,9 @@ def detector(
     if steady and init is None:
         raise TrainingError("--steady trains a network on: name its file by --init.")
     if keep and not steady:
-        raise TrainingError("--keep is of the teacher whose answers --steady learns: give both, or neither.")
+        raise TrainingError(
+            "--keep is a share of the teacher's weights, and only --steady has a teacher to learn from: add it."
+        )
     portraits = [portrait for folder in data for portrait in read_portraits(folder, "train")]
     whole, finder = [], None if teacher is None else load_detector(teacher)
     if finder is not None:
